@@ -1,0 +1,98 @@
+"""Thin client of speckfarm: run spiking networks on a lab's Speck boards, or on simulated ones.
+
+>>> import speckfarm
+>>> farm = speckfarm.connect()  # doctest: +SKIP
+>>> result = farm.run("model.nir", "digits.npz", decimator={0: 4}).wait()  # doctest: +SKIP
+>>> result.accuracy, result.latency.p99_us  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speckfarm.benchmark import Benchmark
+    from speckfarm.errors import (
+        AlreadyExists,
+        BadRequest,
+        Exhausted,
+        FarmFault,
+        FarmUnavailable,
+        JobCancelled,
+        JobEnded,
+        JobExpired,
+        JobFailed,
+        ModelRejected,
+        NotAllowed,
+        NotFound,
+        SpeckfarmError,
+        Unauthenticated,
+        WaitTimeout,
+        WrongState,
+    )
+    from speckfarm.farm import Farm, connect
+    from speckfarm.findings import Finding
+    from speckfarm.job import Job, JobEvent
+    from speckfarm.latency import Latency
+    from speckfarm.report import Report
+    from speckfarm.result import Result
+
+    __version__: str
+
+__all__ = [
+    "AlreadyExists",
+    "BadRequest",
+    "Benchmark",
+    "Exhausted",
+    "Farm",
+    "FarmFault",
+    "FarmUnavailable",
+    "Finding",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobEvent",
+    "JobExpired",
+    "JobFailed",
+    "Latency",
+    "ModelRejected",
+    "NotAllowed",
+    "NotFound",
+    "Report",
+    "Result",
+    "SpeckfarmError",
+    "Unauthenticated",
+    "WaitTimeout",
+    "WrongState",
+    "__version__",
+    "connect",
+]
+
+# Loaded when first used (PEP 562): `import speckfarm.events` must not cost gRPC, nor need it.
+_HOMES = {
+    "Benchmark": "benchmark",
+    "Farm": "farm",
+    "Finding": "findings",
+    "Job": "job",
+    "JobEvent": "job",
+    "Latency": "latency",
+    "Report": "report",
+    "Result": "result",
+    "connect": "farm",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("speckfarm")
+    if name not in __all__:
+        raise AttributeError(f"module 'speckfarm' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"speckfarm.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,196 @@
+"""Benchmarks: a grid of jobs on the farm that ends in one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speckfarm.job import Job, error_dict
+from speckfarm.latency import read_latency
+from speckfarm.progress import is_watched, make_progress
+from speckfarm.reattach import reattached
+from speckfarm.result import read_activity
+from speckfarm.settings import settings_dict
+from speckfarm.v1 import benchmarks_pb2, jobs_pb2
+from speckfarm.words import FINAL_STATES, iso, kind_word, optional, state_word, to_datetime
+
+if TYPE_CHECKING:
+    from speckfarm.connection import Connection
+
+Row = dict[str, object]
+Counts = Callable[[int, int], None]  # points done, points in all
+
+
+class Benchmark:
+    """A grid of jobs on the farm; it goes on whether or not anybody waits.
+
+    >>> bench = farm.benchmark(  # doctest: +SKIP
+    ...     "model.nir", "digits.npz", sweep={"decimator.0": [None, 2, 4]}
+    ... )
+    >>> rows = bench.wait().table()  # doctest: +SKIP
+    """
+
+    def __init__(self, connection: Connection, message: benchmarks_pb2.Benchmark) -> None:
+        self._connection = connection
+        self._message = message
+
+    @property
+    def id(self) -> str:
+        """Its name on the farm."""
+        return self._message.id
+
+    @property
+    def axes(self) -> dict[str, list[str]]:
+        """Setting -> values as words, in the order of the sweep."""
+        return {axis.key: list(axis.values) for axis in self._message.axes}
+
+    @property
+    def points_done(self) -> int:
+        """Points that had ended when this object last heard of them."""
+        return self._message.points_done
+
+    @property
+    def points_total(self) -> int:
+        """Points in all."""
+        return self._message.points_total
+
+    def refresh(self) -> Benchmark:
+        """Ask the farm for the table as far as it is; returns itself."""
+        request = benchmarks_pb2.GetBenchmarkRequest(benchmark=self.id)
+        answer = self._connection.call(self._connection.benchmarks.GetBenchmark, request)
+        self._message = answer.benchmark
+        return self
+
+    def watch(self, timeout: float | None = None) -> Iterator[tuple[int, int]]:
+        """(points done, points in all) whenever a point ends, until all have."""
+        benchmarks = self._connection.benchmarks
+
+        def attach(left_s: float | None) -> Iterator[benchmarks_pb2.WatchBenchmarkResponse]:
+            request = benchmarks_pb2.WatchBenchmarkRequest(benchmark=self.id)
+            return self._connection.stream(benchmarks.WatchBenchmark, request, timeout_s=left_s)
+
+        what = f"benchmark {self.id}"
+        for message in reattached(attach, _is_final, what=what, timeout_s=timeout):
+            self._message = message.benchmark
+            yield self.points_done, self.points_total
+
+    def wait(self, timeout: float | None = None, *, observer: Counts | None = None) -> Benchmark:
+        """Wait until every point has ended; returns itself, with the whole table.
+
+        A failed point does not raise: its row says so. Raises WaitTimeout after `timeout` seconds,
+        which leaves the benchmark alone.
+        """
+        if observer is None and is_watched():
+            self._wait_with_bar(timeout)
+        else:
+            for done, total in self.watch(timeout):
+                if observer:
+                    observer(done, total)
+        return self if len(self._message.points) == self.points_total else self.refresh()
+
+    def cancel(self) -> Benchmark:
+        """Cancel every point that has not ended; returns itself."""
+        for point in self.refresh()._message.points:
+            if state_word(point.state) not in FINAL_STATES:
+                Job(self._connection, jobs_pb2.Job(id=point.job)).cancel()
+        return self.refresh()
+
+    def table(self) -> list[Row]:
+        """One flat row for each point, models outermost, last axis innermost; None for no value.
+
+        Asks the farm if no points were seen yet.
+        """
+        return [_row(point, list(self.axes)) for point in self._points()]
+
+    def summary_dict(self) -> dict[str, object]:
+        """For JSON, without the points; null when there is no value."""
+        message = self._message
+        return {
+            "benchmark": message.id,
+            "user": message.user,
+            "created": iso(to_datetime(message.create_time)),
+            "chip": message.chip,
+            "board_kind": kind_word(message.board_kind),
+            "models": list(message.models),
+            "recordings": list(message.recordings),
+            "settings": settings_dict(message.settings),
+            "axes": [{"key": key, "values": values} for key, values in self.axes.items()],
+            "points_done": message.points_done,
+            "points_total": message.points_total,
+        }
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON, with the points as far as they are."""
+        points = [_point_dict(point, list(self.axes)) for point in self._points()]
+        return {**self.summary_dict(), "points": points}
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The table as CSV; also written to `path` if given."""
+        rows, file = self.table(), io.StringIO()
+        writer = csv.DictWriter(file, rows[0] if rows else ["model"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        if path is not None:
+            Path(path).write_text(file.getvalue(), encoding="utf-8")
+        return file.getvalue()
+
+    def __repr__(self) -> str:
+        return f"<Benchmark {self.id}: {self.points_done} of {self.points_total} points>"
+
+    def _wait_with_bar(self, timeout: float | None) -> None:
+        with make_progress() as progress:
+            task = progress.add_task(f"benchmark {self.id}", total=self.points_total)
+            for done, total in self.watch(timeout):
+                progress.update(task, completed=done, total=total)
+
+    def _points(self) -> list[benchmarks_pb2.BenchmarkPoint]:
+        if not self._message.points:
+            self.refresh()
+        return list(self._message.points)
+
+
+def _is_final(message: benchmarks_pb2.WatchBenchmarkResponse) -> bool:
+    return message.benchmark.points_done >= message.benchmark.points_total
+
+
+def _row(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
+    latency = read_latency(point.latency)
+    return {
+        "model": point.model,
+        **dict(zip(keys, point.values, strict=True)),
+        "job": point.job,
+        "state": state_word(point.state),
+        "accuracy": optional(point, "accuracy"),
+        "output_spikes": point.output_spikes,
+        "synops": _synops(point),
+        "lags": latency.n,
+        "p50_us": latency.p50_us,
+        "p90_us": latency.p90_us,
+        "p99_us": latency.p99_us,
+        "max_us": latency.max_us,
+        "drain_us": latency.drain_us,
+        "error": point.error.reason or None,
+    }
+
+
+def _synops(point: benchmarks_pb2.BenchmarkPoint) -> int | None:
+    if not point.layers or not all(layer.HasField("synops") for layer in point.layers):
+        return None  # not counted on a real board
+    return sum(layer.synops for layer in point.layers)
+
+
+def _point_dict(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
+    return {
+        "model": point.model,
+        "values": dict(zip(keys, point.values, strict=True)),
+        "job": point.job,
+        "state": state_word(point.state),
+        "accuracy": optional(point, "accuracy"),
+        "latency": read_latency(point.latency).to_dict(),
+        "output_spikes": point.output_spikes,
+        "layers": [read_activity(layer).to_dict() for layer in point.layers],
+        "error": error_dict(point.error) if point.HasField("error") else None,
+    }

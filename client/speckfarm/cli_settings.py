@@ -1,0 +1,79 @@
+"""Setting flags of the command line become keyword arguments of the Python interface."""
+
+from __future__ import annotations
+
+import argparse
+from typing import cast
+
+from speckfarm.errors import BadRequest
+from speckfarm.options import GridOptions, JobOptions
+from speckfarm.settings import SettingOptions
+
+
+def setting_options(args: argparse.Namespace) -> SettingOptions:
+    """Settings that were given; the others keep the farm's defaults. Raises BadRequest."""
+    found: dict[str, object] = {
+        "reset": dict(_pair(text, "--reset", whole=True) for text in args.reset or ()),
+        "decimator": dict(_pair(text, "--decimator") for text in args.decimator or ()),
+        "cores": dict(_pair(text, "--core") for text in args.core or ()),
+        "monitor": args.monitor.split(",") if args.monitor else None,
+        "lower_clip": args.lower_clip,
+        "input_dt_us": args.input_dt_us,
+        "polarity": args.polarity,
+        "slow_clock_hz": args.slow_clock_hz,
+        "state": args.state,
+    }
+    given = {key: value for key, value in found.items() if value not in (None, {})}
+    return cast("SettingOptions", given)
+
+
+def job_options(args: argparse.Namespace) -> JobOptions:
+    """Settings and how the job is queued."""
+    options: JobOptions = {
+        **setting_options(args),
+        "chip": args.chip,
+        "kind": _kind(args),
+        "board": args.board,
+        "keep_lags": getattr(args, "keep_lags", False),
+        "queue_timeout_s": args.queue_timeout,
+        "run_timeout_s": args.run_timeout,
+        "request_id": None,
+    }
+    return options
+
+
+def grid_options(args: argparse.Namespace) -> GridOptions:
+    """Settings that all points of a benchmark share, and how its jobs are queued."""
+    return {**setting_options(args), "chip": args.chip, "kind": _kind(args), "request_id": None}
+
+
+def sweep_axes(texts: list[str]) -> dict[str, list[object]]:
+    """KEY=V1,V2 as setting -> values."""
+    axes: dict[str, list[object]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise _usage("--sweep", text, "KEY=V1,V2, e.g. decimator.0=off,2,4")
+        axes[key] = list(values.split(","))
+    return axes
+
+
+def _kind(args: argparse.Namespace) -> str | None:
+    if args.sim:
+        return "simulated"
+    return "real" if args.real else None
+
+
+def _pair(text: str, flag: str, *, whole: bool = False) -> tuple[int | str, str]:
+    """LAYER=VALUE; with `whole`, VALUE alone is for all layers."""
+    layer, equals, value = text.partition("=")
+    if not equals and whole:
+        return "all", text
+    if not layer.isdigit() or not value:
+        raise _usage(flag, text, f"LAYER=VALUE, e.g. {flag} 0=4")
+    return int(layer), value
+
+
+def _usage(flag: str, found: str, wanted: str) -> BadRequest:
+    text = f"{flag} {found} is not understood; {wanted} is wanted"
+    return BadRequest("BAD_ARGUMENT", text, metadata={"argument": flag, "found": found})

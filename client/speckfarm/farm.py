@@ -1,0 +1,312 @@
+"""A farm: what a user can ask of it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from speckfarm.benchmark import Benchmark
+from speckfarm.connection import Connection
+from speckfarm.errors import BadRequest, ModelRejected
+from speckfarm.findings import read_finding
+from speckfarm.job import Job
+from speckfarm.operands import (
+    ModelLike,
+    RecordingLike,
+    register_model,
+    register_recordings,
+    upload_model,
+)
+from speckfarm.options import (
+    GRID_KEYS,
+    QUEUE_KEYS,
+    GridOptions,
+    JobOptions,
+    split_options,
+    to_duration,
+)
+from speckfarm.profile import find_endpoint
+from speckfarm.report import Report, read_report
+from speckfarm.rows import (
+    Board,
+    LatencyRow,
+    Model,
+    Recording,
+    ServerInfo,
+    UsageRow,
+    read_board,
+    read_info,
+    read_latency_row,
+    read_model,
+    read_recording,
+    read_usage_row,
+)
+from speckfarm.settings import SettingOptions, build_settings, sweep_word
+from speckfarm.times import since_timestamp
+from speckfarm.v1 import (
+    benchmarks_pb2,
+    boards_pb2,
+    info_pb2,
+    jobs_pb2,
+    models_pb2,
+    recordings_pb2,
+    usage_pb2,
+)
+from speckfarm.words import kind_number, latency_group, state_number, usage_group
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    Since = str | datetime | timedelta | None
+
+
+def connect(server: str | None = None, token: str | None = None) -> Farm:
+    """The farm at HOST:PORT, or the one that this machine knows.
+
+    Arguments first, then SPECKFARM_SERVER and SPECKFARM_TOKEN, then the saved login, then the
+    local server. Nothing is sent yet. Raises FarmUnavailable if no farm is known.
+
+    >>> farm = speckfarm.connect()  # doctest: +SKIP
+    >>> farm.check("model.nir").deployable  # doctest: +SKIP
+    """
+    return Farm(Connection(find_endpoint(server, token)))
+
+
+class Farm:
+    """A farm. Use as a context manager, or close it; jobs go on either way."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Farm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @property
+    def server(self) -> str:
+        """Its address, HOST:PORT."""
+        return self._connection.endpoint.server
+
+    def check(
+        self, model: ModelLike, *, chip: str | None = None, **settings: Unpack[SettingOptions]
+    ) -> Report:
+        """Tell whether a network would run and why not: all findings at once, nothing queued.
+
+        >>> print(farm.check("model.nir", chip="speck2f", reset="zero"))  # doctest: +SKIP
+        """
+        request = models_pb2.CheckModelRequest(
+            settings=build_settings(settings, also_known=("chip",)),
+            chip=chip or "",
+            digest=upload_model(self._connection, model),
+        )
+        return read_report(self._connection.call(self._connection.models.CheckModel, request))
+
+    def run(
+        self, model: ModelLike, *recordings: RecordingLike, **options: Unpack[JobOptions]
+    ) -> Job:
+        """Queue a job: a model on recordings. What is not on the farm yet is uploaded.
+
+        A recording is a path, a structured array (t, x, y, p), (array, label), or the digest of a
+        registered file. Options are settings, and chip, kind ("real" or "simulated"), board,
+        keep_lags, request_id, queue_timeout_s, run_timeout_s. Raises ModelRejected with all
+        findings before anything is queued.
+
+        >>> job = farm.run("model.nir", "digits.npz", decimator={0: 4})  # doctest: +SKIP
+        """
+        if not recordings:
+            text = "run() needs at least one recording; flash() configures a board without"
+            raise BadRequest("NO_RECORDING", text)
+        return self._create_job(model, recordings, options)
+
+    def flash(self, model: ModelLike, **options: Unpack[JobOptions]) -> Job:
+        """Queue a job that only configures a board.
+
+        >>> farm.flash("model.nir", board="devkit-1").wait()  # doctest: +SKIP
+        """
+        return self._create_job(model, (), options)
+
+    def job(self, job_id: str) -> Job:
+        """An existing job. Raises NotFound.
+
+        >>> farm.job("j-0001").cancel()  # doctest: +SKIP
+        """
+        answer = self._connection.call(
+            self._connection.jobs.GetJob, jobs_pb2.GetJobRequest(job=job_id)
+        )
+        return Job(self._connection, answer.job)
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[str] = (),
+        user: str | None = None,
+        benchmark: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Jobs, newest first, of these states, this user, this benchmark.
+
+        >>> [job.id for job in farm.jobs(states=["QUEUED"])]  # doctest: +SKIP
+        """
+        request = jobs_pb2.ListJobsRequest(
+            page_size=limit,
+            states=[state_number(state) for state in states],
+            user=user or "",
+            benchmark=benchmark or "",
+        )
+        pages = self._connection.pages(self._connection.jobs.ListJobs, request)
+        found = (message for page in pages for message in page.jobs)
+        return [Job(self._connection, message) for message in islice(found, limit)]
+
+    def benchmark(
+        self,
+        models: ModelLike | Sequence[ModelLike],
+        *recordings: RecordingLike,
+        sweep: Mapping[str, Sequence[object]] | None = None,
+        **options: Unpack[GridOptions],
+    ) -> Benchmark:
+        """Queue a grid of jobs: models times the values of every setting that is swept.
+
+        Keys of the sweep are settings, with a layer where they have one: "decimator.0", "reset".
+        Options are settings that all points share, and chip, kind, request_id.
+
+        >>> bench = farm.benchmark(  # doctest: +SKIP
+        ...     ["a.nir", "b.nir"], "digits.npz", sweep={"decimator.0": [None, 2, 4]}
+        ... )
+        """
+        settings, queue = split_options(options, GRID_KEYS)
+        many = [models] if isinstance(models, (str, bytes, os.PathLike)) else models
+        axes = [
+            benchmarks_pb2.SweepAxis(key=key, values=[sweep_word(value) for value in values])
+            for key, values in (sweep or {}).items()
+        ]
+        request = benchmarks_pb2.CreateBenchmarkRequest(
+            settings=build_settings(settings, also_known=GRID_KEYS),
+            axes=axes,
+            chip=queue.get("chip") or "",
+            board_kind=kind_number(queue.get("kind")),
+            request_id=queue.get("request_id") or uuid.uuid4().hex,
+            models=[register_model(self._connection, model) for model in many],
+            recordings=register_recordings(self._connection, recordings),
+        )
+        create = self._connection.benchmarks.CreateBenchmark
+        return Benchmark(self._connection, self._connection.call(create, request).benchmark)
+
+    def find_benchmark(self, benchmark_id: str) -> Benchmark:
+        """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
+
+        >>> farm.find_benchmark("b-0001").wait().table()  # doctest: +SKIP
+        """
+        request = benchmarks_pb2.GetBenchmarkRequest(benchmark=benchmark_id)
+        answer = self._connection.call(self._connection.benchmarks.GetBenchmark, request)
+        return Benchmark(self._connection, answer.benchmark)
+
+    def benchmarks(self, *, limit: int = 50) -> list[Benchmark]:
+        """Benchmarks, newest first."""
+        request = benchmarks_pb2.ListBenchmarksRequest(page_size=limit)
+        pages = self._connection.pages(self._connection.benchmarks.ListBenchmarks, request)
+        found = (message for page in pages for message in page.benchmarks)
+        return [Benchmark(self._connection, message) for message in islice(found, limit)]
+
+    def usage(self, *, by: str = "user", since: Since = None) -> list[UsageRow]:
+        """Who used what: sums by user, board, model or day, one row per kind of board.
+
+        >>> farm.usage(by="user", since="7d")  # doctest: +SKIP
+        """
+        request = usage_pb2.QueryUsageRequest(
+            group_by=usage_group(by), since=since_timestamp(since)
+        )
+        answer = self._connection.call(self._connection.usage.QueryUsage, request)
+        return [read_usage_row(row) for row in answer.rows]
+
+    def latency(self, *, by: str = "model", since: Since = None) -> list[LatencyRow]:
+        """What the boards delivered: lags merged by model, board or week, one row per kind.
+
+        >>> farm.latency(by="week", since="4w")[0].latency.p99_us  # doctest: +SKIP
+        """
+        request = usage_pb2.QueryLatencyRequest(
+            group_by=latency_group(by), since=since_timestamp(since)
+        )
+        answer = self._connection.call(self._connection.usage.QueryLatency, request)
+        return [read_latency_row(row) for row in answer.rows]
+
+    def boards(self) -> list[Board]:
+        """Boards, who uses them, since when, and what they hold."""
+        request = boards_pb2.ListBoardsRequest()
+        answer = self._connection.call(self._connection.boards.ListBoards, request)
+        return [read_board(board) for board in answer.boards]
+
+    def drain(self, board: str) -> Board:
+        """Take a board out of service after its current job; kept over restarts."""
+        request = boards_pb2.DrainBoardRequest(board=board)
+        answer = self._connection.call(self._connection.boards.DrainBoard, request)
+        return read_board(answer.board)
+
+    def undrain(self, board: str) -> Board:
+        """Put a board back into service."""
+        request = boards_pb2.UndrainBoardRequest(board=board)
+        answer = self._connection.call(self._connection.boards.UndrainBoard, request)
+        return read_board(answer.board)
+
+    def models(self, *, limit: int = 50) -> list[Model]:
+        """Registered models, newest first."""
+        request = models_pb2.ListModelsRequest(page_size=limit)
+        pages = self._connection.pages(self._connection.models.ListModels, request)
+        found = (message for page in pages for message in page.models)
+        return [read_model(message) for message in islice(found, limit)]
+
+    def recordings(self, *, limit: int = 50) -> list[Recording]:
+        """Registered recording files, newest first."""
+        request = recordings_pb2.ListRecordingsRequest(page_size=limit)
+        pages = self._connection.pages(self._connection.recordings.ListRecordings, request)
+        found = (message for page in pages for message in page.recordings)
+        return [read_recording(message) for message in islice(found, limit)]
+
+    def info(self) -> ServerInfo:
+        """Version, limits and chips of the farm, and as whom it knows you."""
+        request = info_pb2.GetServerInfoRequest()
+        answer = self._connection.call(self._connection.info.GetServerInfo, request)
+        return read_info(answer, self.server)
+
+    def _create_job(
+        self, model: ModelLike, recordings: Sequence[RecordingLike], options: JobOptions
+    ) -> Job:
+        settings, queue = split_options(options, QUEUE_KEYS)
+        request = jobs_pb2.CreateJobRequest(
+            settings=build_settings(settings, also_known=QUEUE_KEYS),
+            chip=queue.get("chip") or "",
+            board_kind=kind_number(queue.get("kind")),
+            board=queue.get("board") or "",
+            request_id=queue.get("request_id") or uuid.uuid4().hex,
+            keep_lags=queue.get("keep_lags", False),
+            queue_timeout=to_duration(queue.get("queue_timeout_s")),
+            run_timeout=to_duration(queue.get("run_timeout_s")),
+            model=register_model(self._connection, model),
+            recordings=register_recordings(self._connection, recordings),
+        )
+        try:
+            answer = self._connection.call(self._connection.jobs.CreateJob, request)
+        except ModelRejected as error:
+            self._complete_findings(error, request)
+            raise
+        findings = tuple(read_finding(finding) for finding in answer.findings)
+        return Job(self._connection, answer.job, findings=findings)
+
+    def _complete_findings(self, error: ModelRejected, request: jobs_pb2.CreateJobRequest) -> None:
+        # A status has room for a few kilobytes; an answer has room for all.
+        found = sum(finding.severity == "error" for finding in error.findings)
+        if found < int(error.metadata.get("errors", 0)):
+            again = models_pb2.CheckModelRequest(
+                digest=request.model, chip=request.chip, settings=request.settings
+            )
+            answer = self._connection.call(self._connection.models.CheckModel, again)
+            error.findings = read_report(answer).findings

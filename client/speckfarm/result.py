@@ -1,0 +1,184 @@
+"""What a succeeded job measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speckfarm.errors import NotFound
+from speckfarm.events import PACKED_DTYPE, unpack
+from speckfarm.findings import read_finding
+from speckfarm.latency import Latency, read_latency
+from speckfarm.settings import settings_dict
+from speckfarm.upload import download
+from speckfarm.words import kind_word, optional, state_word
+
+if TYPE_CHECKING:
+    from speckfarm.connection import Connection
+    from speckfarm.v1 import jobs_pb2
+
+STAGES = ("queue", "configure", "reset", "run", "collect", "total")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingResult:
+    """What one recording gave."""
+
+    recording: str  # SHA-256 of its file
+    name: str
+    label: int | None
+    prediction: int  # exit feature with most spikes; ties go to the lowest, none is -1
+    counts: tuple[int, ...]  # output spikes of each exit feature, summed over x and y
+    input_events: int
+    output_events: int  # monitored layers included
+    duration_us: int  # last - first input event
+    decision_us: float | None  # after the first input; from then on the prediction stays
+    latency: Latency  # of the exit layer
+    layer_latency: Mapping[int, Latency]  # of monitored inner layers
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract's shape."""
+        plain: dict[str, object] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del plain["layer_latency"]
+        return plain | {"counts": list(self.counts), "latency": self.latency.to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerActivity:
+    """What one layer did in all recordings of a job."""
+
+    layer: int
+    input_spikes: int
+    output_spikes: int  # fired, before decimator and pooling
+    synops: int | None  # None on a real board
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Result:
+    """What a succeeded job measured; spikes and lags are fetched when asked for.
+
+    >>> result = farm.run("model.nir", "digits.npz").wait()  # doctest: +SKIP
+    >>> result.accuracy, result.latency.p99_us, result.spikes_of(0)["t"]  # doctest: +SKIP
+    """
+
+    def __init__(self, connection: Connection, message: jobs_pb2.Result) -> None:
+        self._connection = connection
+        self._message = message
+        self.job_id: str = message.job.id
+        self.board: str = message.board
+        self.board_kind = kind_word(message.board_kind)  # real or simulated
+        self.accuracy = optional(message, "accuracy")  # None without labels
+        self.latency: Latency = read_latency(message.latency)  # all recordings, exit layer
+        self.findings = tuple(read_finding(finding) for finding in message.findings)
+        self.recordings = tuple(_read_recording(each) for each in message.recordings)
+        self.layers = tuple(read_activity(each) for each in message.layers)
+        # Host time of each stage in ms.
+        self.timings_ms = {name: getattr(message.timings, f"{name}_ms") for name in STAGES}
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """One for each recording, shape (recordings,); -1 where nothing came out."""
+        return np.array([each.prediction for each in self.recordings], np.int64)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """One for each recording; None unless all have one."""
+        labels = [each.label for each in self.recordings if each.label is not None]
+        return np.array(labels, np.int64) if len(labels) == len(self.recordings) else None
+
+    @cached_property
+    def spikes(self) -> NDArray[np.void]:
+        """All output spikes, recording after recording, fields (t, layer, feature, y, x)."""
+        if not self._message.spikes:
+            return unpack(np.empty(0, PACKED_DTYPE))
+        content = download(self._connection, self._message.spikes)
+        return unpack(np.frombuffer(content, PACKED_DTYPE))
+
+    def spikes_of(self, index: int) -> NDArray[np.void]:
+        """Output spikes of one recording, by its place in `recordings`."""
+        return self.spikes[self._slice(index)]
+
+    @cached_property
+    def lags(self) -> NDArray[np.float64]:
+        """Every lag of the exit layer in µs, in the order of its spikes; NaN if uncaused.
+
+        Raises NotFound LAGS_NOT_KEPT unless the job was started with keep_lags=True.
+        """
+        if not self._message.lags:
+            text = f"The lags of {self.job_id} were not kept; run it with keep_lags=True"
+            raise NotFound("LAGS_NOT_KEPT", text, metadata={"job": self.job_id})
+        return np.frombuffer(download(self._connection, self._message.lags), "<f8")
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract of `speckfarm run -o json`."""
+        job = self._message.job
+        return {
+            "job": self.job_id,
+            "state": state_word(job.state),
+            "board": self.board,
+            "board_kind": self.board_kind,
+            "chip": job.chip,
+            "model": job.model,
+            "configuration": job.configuration,
+            "settings": settings_dict(job.settings),
+            "recordings": [each.to_dict() for each in self.recordings],
+            "accuracy": self.accuracy,
+            "latency": self.latency.to_dict(),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "timings_ms": self.timings_ms,
+        }
+
+    def summary(self) -> str:
+        """One line: accuracy, recordings, 99th percentile of the lags."""
+        count = len(self.recordings)
+        if count == 0:
+            return f"configured {self.board}"
+        what = f"{count} recording" + ("s" if count != 1 else "")
+        start = what if self.accuracy is None else f"accuracy {self.accuracy:.2f} on {what}"
+        if self.latency.p99_us is None:
+            return f"{start}, no lag measured"
+        return f"{start}, p99 lag {self.latency.p99_us:.1f} us"
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.job_id} on {self.board} ({self.board_kind}): {self.summary()}>"
+
+    def _slice(self, index: int) -> slice:
+        ends = np.cumsum([each.output_events for each in self.recordings])
+        end = int(ends[index])  # IndexError as any sequence
+        return slice(end - self.recordings[index].output_events, end)
+
+
+def read_activity(message: jobs_pb2.LayerActivity) -> LayerActivity:
+    """From the wire."""
+    return LayerActivity(
+        layer=message.layer,
+        input_spikes=message.input_spikes,
+        output_spikes=message.output_spikes,
+        synops=message.synops if message.HasField("synops") else None,
+    )
+
+
+def _read_recording(message: jobs_pb2.RecordingResult) -> RecordingResult:
+    return RecordingResult(
+        recording=message.recording,
+        name=message.name,
+        label=message.label if message.HasField("label") else None,
+        prediction=message.prediction,
+        counts=tuple(message.counts),
+        input_events=message.input_events,
+        output_events=message.output_events,
+        duration_us=message.duration_us,
+        decision_us=optional(message, "decision_us"),
+        latency=read_latency(message.latency),
+        layer_latency={
+            layer: read_latency(latency) for layer, latency in message.layer_latency.items()
+        },
+    )

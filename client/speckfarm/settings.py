@@ -1,0 +1,211 @@
+"""Settings as keyword arguments, as protobuf, and as JSON; their ranges are the server's to judge.
+
+`farm.run("m.nir", "digits.npz", decimator={0: 4}, reset={"all": "zero", 2: "subtract"})`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal, SupportsFloat, SupportsIndex, TypedDict, TypeVar
+
+from speckfarm.errors import BadRequest
+from speckfarm.v1 import settings_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    ResetWord: TypeAlias = Literal["subtract", "zero"]
+
+RESETS = {"subtract": pb.RESET_MODE_SUBTRACT, "zero": pb.RESET_MODE_ZERO}
+POLARITIES = {
+    "keep": pb.POLARITY_KEEP,
+    "merge": pb.POLARITY_MERGE,
+    "on": pb.POLARITY_ON,
+    "off": pb.POLARITY_OFF,
+}
+STATES = {"reset": pb.NEURON_STATE_RESET, "keep": pb.NEURON_STATE_KEEP}
+
+
+class SettingOptions(TypedDict, total=False):
+    """Settings as keyword arguments; docs/reference/settings.md says what each does."""
+
+    reset: ResetWord | Mapping[int | Literal["all"], ResetWord]  # default "subtract"
+    lower_clip: float  # times the threshold; default -1
+    input_dt_us: float | None  # step for which NIR's r was written; None: r must be 1
+    decimator: Mapping[int, int | None]  # layer -> N: 1 spike in N passes; None: off
+    monitor: Iterable[int]  # layers recorded besides the exit layer
+    cores: Mapping[int, int]  # layer -> core
+    polarity: Literal["keep", "merge", "on", "off"]
+    slow_clock_hz: float | None  # None: biases do nothing
+    state: Literal["reset", "keep"]  # what happens to neurons between recordings
+
+
+Number = TypeVar("Number", bound=int)
+KEYS = tuple(SettingOptions.__annotations__)
+
+
+def build_settings(
+    options: Mapping[str, object], *, also_known: tuple[str, ...] = ()
+) -> pb.Settings:
+    """Settings from keyword arguments.
+
+    Raises BadRequest: UNKNOWN_SETTING with the nearest name (`also_known` are the caller's other
+    arguments), SETTING_OUT_OF_RANGE for a word or type that cannot be sent.
+    """
+    settings = pb.Settings()
+    for key, value in options.items():
+        if key not in KEYS:
+            raise unknown_setting(key, also_known=also_known)
+        try:
+            _WRITERS[key](settings, value)
+        except (TypeError, ValueError, AttributeError) as error:
+            text = f"{key}={value!r} is not understood ({error}); an example: {_EXAMPLES[key]}"
+            raise _wrong(key, text) from error
+    return settings
+
+
+def unknown_setting(key: str, *, also_known: tuple[str, ...] = ()) -> BadRequest:
+    """The error for a keyword argument that nothing is called."""
+    known = (*also_known, *KEYS)
+    near = get_close_matches(key, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return BadRequest(
+        "UNKNOWN_SETTING",
+        f"No setting is called {key!r}.{hint} Known: {', '.join(known)}",
+        metadata={"found": key, "allowed": ", ".join(known)},
+    )
+
+
+def settings_dict(settings: pb.Settings) -> dict[str, object]:
+    """Settings with all defaults written out, as JSON has them."""
+    return {
+        "reset": _word(RESETS, settings.reset, "subtract"),
+        "layer_reset": {
+            str(layer): _word(RESETS, mode, "subtract")
+            for layer, mode in sorted(settings.layer_reset.items())
+        },
+        "lower_clip": settings.lower_clip if settings.HasField("lower_clip") else -1.0,
+        "input_dt_us": settings.input_dt_us if settings.HasField("input_dt_us") else None,
+        "decimator": {str(k): n for k, n in sorted(settings.decimator.items())},
+        "monitor": sorted(set(settings.monitor)),
+        "cores": {str(k): core for k, core in sorted(settings.cores.items())},
+        "polarity": _word(POLARITIES, settings.polarity, "keep"),
+        "slow_clock_hz": settings.slow_clock_hz if settings.HasField("slow_clock_hz") else None,
+        "state": _word(STATES, settings.state, "reset"),
+    }
+
+
+def sweep_word(value: object) -> str:
+    """A sweep's value as the word that the server reads: None is "off", (0, 2) is "0+2"."""
+    if value is None:
+        return "off"
+    if isinstance(value, (list, tuple)):
+        return "+".join(str(item) for item in value) or "off"
+    return str(value)
+
+
+def _set_reset(settings: pb.Settings, value: object) -> None:
+    modes = value if isinstance(value, Mapping) else {"all": value}
+    for layer, word in modes.items():
+        path = "reset" if layer == "all" else f"reset.{layer}"
+        mode = _number(RESETS, word, path)
+        if layer == "all":
+            settings.reset = mode
+        else:
+            settings.layer_reset[_whole(layer)] = mode
+
+
+def _set_lower_clip(settings: pb.Settings, value: object) -> None:
+    settings.lower_clip = _real(value)
+
+
+def _set_input_dt_us(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        settings.input_dt_us = _real(value)
+
+
+def _set_decimator(settings: pb.Settings, value: object) -> None:
+    for layer, divisor in _mapping(value).items():
+        if divisor not in (None, "off"):
+            settings.decimator[_whole(layer)] = _whole(divisor)
+
+
+def _set_monitor(settings: pb.Settings, value: object) -> None:
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise TypeError("a list of layers is wanted")
+    settings.monitor.extend(_whole(layer) for layer in value)
+
+
+def _set_cores(settings: pb.Settings, value: object) -> None:
+    for layer, core in _mapping(value).items():
+        settings.cores[_whole(layer)] = _whole(core)
+
+
+def _set_polarity(settings: pb.Settings, value: object) -> None:
+    settings.polarity = _number(POLARITIES, value, "polarity")
+
+
+def _set_slow_clock_hz(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        settings.slow_clock_hz = _real(value)
+
+
+def _set_state(settings: pb.Settings, value: object) -> None:
+    settings.state = _number(STATES, value, "state")
+
+
+_WRITERS = {
+    "reset": _set_reset,
+    "lower_clip": _set_lower_clip,
+    "input_dt_us": _set_input_dt_us,
+    "decimator": _set_decimator,
+    "monitor": _set_monitor,
+    "cores": _set_cores,
+    "polarity": _set_polarity,
+    "slow_clock_hz": _set_slow_clock_hz,
+    "state": _set_state,
+}
+_EXAMPLES = {
+    "reset": 'reset="zero" or reset={"all": "zero", 2: "subtract"}',
+    "lower_clip": "lower_clip=-1.0",
+    "input_dt_us": "input_dt_us=1000",
+    "decimator": "decimator={0: 4}",
+    "monitor": "monitor=[0, 2]",
+    "cores": "cores={0: 3}",
+    "polarity": 'polarity="merge"',
+    "slow_clock_hz": "slow_clock_hz=1000",
+    "state": 'state="keep"',
+}
+
+
+def _real(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (SupportsFloat, str)):
+        raise TypeError("a number is wanted")
+    return float(value)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (SupportsIndex, str)):
+        raise TypeError("a whole number is wanted")
+    return int(value)
+
+
+def _mapping(value: object) -> Mapping[object, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError("a dict with layers as keys is wanted")
+    return value
+
+
+def _number(numbers: Mapping[str, Number], word: object, path: str) -> Number:
+    if not isinstance(word, str) or word not in numbers:
+        raise _wrong(path, f"{path}: found {word!r}; allowed: {', '.join(numbers)}")
+    return numbers[word]
+
+
+def _word(numbers: Mapping[str, Number], number: Number, default: str) -> str:
+    return next((word for word, known in numbers.items() if known == number), default)
+
+
+def _wrong(path: str, text: str) -> BadRequest:
+    return BadRequest("SETTING_OUT_OF_RANGE", text, fields=[(path, text)])

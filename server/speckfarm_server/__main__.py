@@ -1,0 +1,133 @@
+"""`speckfarm-server`: serve, user add|list|revoke, migrate."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from speckfarm_server.config import FarmConfig, load
+from speckfarm_server.errors import FarmError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command; returns its exit code: 0 done, 1 refused, 2 usage."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for noisy in ("alembic", "numba"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        config = _config(options)
+        options.command(config, options)
+    except FarmError as error:
+        _say(f"speckfarm-server: {error.message} [{error.reason}]", stream=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(config: FarmConfig, _options: argparse.Namespace) -> None:
+    """Run the server until it is told to stop."""
+    import uvloop
+
+    from speckfarm_server.server import serve as serve_farm
+
+    uvloop.run(serve_farm(config))
+
+
+def migrate(config: FarmConfig, _options: argparse.Namespace) -> None:
+    """Bring the database to this version's schema."""
+    _open_database(config)
+    _say("the database is up to date")
+
+
+def add_user(config: FarmConfig, options: argparse.Namespace) -> None:
+    """Create a user and print the token, once."""
+    from speckfarm_server.store import users
+
+    with _open_database(config).begin() as connection:
+        token = users.add_user(connection, options.name)
+    _say(token)
+    _say("Shown once: give it to the user, for `speckfarm login HOST:PORT`.", stream=sys.stderr)
+
+
+def list_users(config: FarmConfig, _options: argparse.Namespace) -> None:
+    """Print all users."""
+    from speckfarm_server.store import users
+
+    with _open_database(config).begin() as connection:
+        for user in users.list_users(connection):
+            since = datetime.fromtimestamp(user.created_us / 1e6).isoformat(" ", "minutes")
+            _say(f"{user.name:<32} since {since}{'' if user.revoked_us is None else '  revoked'}")
+
+
+def revoke_user(config: FarmConfig, options: argparse.Namespace) -> None:
+    """Refuse all tokens of a user; a running server does so within a second."""
+    from speckfarm_server.store import users
+
+    with _open_database(config).begin() as connection:
+        users.revoke_user(connection, options.name)
+    _say(f"all tokens of {options.name} are revoked")
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, help="farm.toml; default: built-in defaults")
+    common.add_argument("--data", help="data folder; default: the user's data folder")
+    parser = argparse.ArgumentParser(
+        prog="speckfarm-server",
+        description="Owns the Speck boards of one host and runs jobs on them.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("serve", parents=[common], help="run the server")
+    command.add_argument(
+        "--listen", help="HOST:PORT; default 127.0.0.1:50051; port 0: any free one"
+    )
+    command.set_defaults(command=serve)
+    command = commands.add_parser("migrate", parents=[common], help="update the database's schema")
+    command.set_defaults(command=migrate)
+    user = commands.add_parser("user", help="who may use the farm")
+    actions = user.add_subparsers(required=True, metavar="ACTION")
+    for name, action, text in (
+        ("add", add_user, "create a user and print the token, once"),
+        ("revoke", revoke_user, "refuse all tokens of a user"),
+    ):
+        command = actions.add_parser(name, parents=[common], help=text)
+        command.add_argument("name", help="1 to 32 of a-z 0-9 . _ -, a letter first")
+        command.set_defaults(command=action)
+    command = actions.add_parser("list", parents=[common], help="print all users")
+    command.set_defaults(command=list_users)
+    return parser
+
+
+def _config(options: argparse.Namespace) -> FarmConfig:
+    config = load(options.config) if options.config else FarmConfig()
+    if options.data:
+        config = replace(config, data=options.data)
+    if getattr(options, "listen", None):
+        config = replace(config, listen=options.listen)
+    return config
+
+
+def _open_database(config: FarmConfig):  # type: ignore[no-untyped-def]
+    from speckfarm_server.store.database import migrate as run_migrations
+    from speckfarm_server.store.database import open_engine
+
+    config.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = open_engine(config.data_folder / "farm.db", writes=True)
+    run_migrations(engine)
+    return engine
+
+
+def _say(text: str, *, stream: TextIO | None = None) -> None:
+    print(text, file=stream or sys.stdout)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

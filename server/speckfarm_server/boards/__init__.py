@@ -1,0 +1,1 @@
+"""Boards, and the process that owns each of them."""

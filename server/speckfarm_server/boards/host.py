@@ -1,0 +1,209 @@
+"""The server's end of one board: starts its process, talks to it, replaces it when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
+from typing import Any
+
+from speckfarm_server.boards.wire import Message, encode, receive_async
+from speckfarm_server.config import BoardConfig, LimitsConfig
+from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.job import BoardKind
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACK_OFF_S = 0.5
+LONGEST_BACK_OFF_S = 30.0
+FAULTS_UNTIL_BAD = 2  # starts in a row that failed
+
+
+class RuntimeState(str, Enum):
+    """What a board is doing."""
+
+    OFFLINE = "OFFLINE"
+    STARTING = "STARTING"
+    IDLE = "IDLE"
+    BUSY = "BUSY"
+    RECOVERING = "RECOVERING"
+
+
+class Health(str, Enum):
+    """Whether a board can be trusted."""
+
+    UNKNOWN = "UNKNOWN"
+    GOOD = "GOOD"
+    BAD = "BAD"
+
+
+class BoardHost:
+    """One board as the farm sees it. `on_change` is called after every change of state."""
+
+    def __init__(
+        self, config: BoardConfig, limits: LimitsConfig, on_change: Callable[[BoardHost], None]
+    ) -> None:
+        self.id = config.id
+        self.chip = config.chip
+        self.kind = BoardKind.SIMULATED  # scripted boards count as simulated
+        self.runtime_state = RuntimeState.OFFLINE
+        self.health = Health.UNKNOWN
+        self.enabled = True
+        self.message = ""
+        self.since = time.time()
+        self.loaded = ""  # digest of the configuration that the board holds
+        self._sent = ""  # digest of the configuration that its process was sent last
+        self._config = config
+        self._limits = limits
+        self._on_change = on_change
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._failed_starts = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Bring the process up in the background, and again whenever it is gone."""
+        self._keeper = asyncio.create_task(self._bring_up(RuntimeState.STARTING))
+
+    async def run(self, task: dict[str, Any], configuration: bytes) -> AsyncIterator[Message]:
+        """Hand the process a task and yield its messages up to the last one.
+
+        Raises BoardFault BOARD_PROCESS_DIED (INFRASTRUCTURE) or BOARD_HUNG (DEVICE_STALL).
+        """
+        self._turn(RuntimeState.BUSY)
+        data = b"" if task["configuration"] == self._sent else configuration
+        self._sent, self.loaded = task["configuration"], ""
+        self._send({"op": "run", **task}, data)
+        op = ""
+        while op not in ("done", "failed", "cancelled"):
+            message = await self._receive()
+            op = message["op"]
+            if op == "done":
+                self.loaded = task["configuration"]
+            if op in ("done", "failed", "cancelled"):
+                self._turn(RuntimeState.IDLE)
+            yield message
+
+    def cancel(self) -> None:
+        """Ask the process to end its task; its answer comes out of `run`."""
+        self._send({"op": "cancel"})
+
+    def replace(self) -> None:
+        """Kill the process and start another: it died, hung, or would not be cancelled."""
+        if self._closing or self.runtime_state is RuntimeState.RECOVERING:
+            return
+        self._drop()
+        self._keeper = asyncio.create_task(self._bring_up(RuntimeState.RECOVERING))
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Take the board out of service after its current job, or put it back."""
+        self.enabled = enabled
+        self._on_change(self)
+
+    async def close(self) -> None:
+        """End the process."""
+        self._closing = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._drop()
+        self._turn(RuntimeState.OFFLINE)
+
+    async def _bring_up(self, state: RuntimeState) -> None:
+        self._turn(state)
+        while True:
+            try:
+                await self._spawn()
+            except (BoardFault, OSError) as error:
+                self._drop()
+                self._failed_starts += 1
+                if self._failed_starts >= FAULTS_UNTIL_BAD:
+                    self.health = Health.BAD
+                self._turn(state, f"does not start: {error}")
+                logger.warning("board %s does not start: %s", self.id, error)
+                wait_s = FIRST_BACK_OFF_S * 2 ** min(self._failed_starts, 10)
+                await asyncio.sleep(min(wait_s, LONGEST_BACK_OFF_S))
+                continue
+            self._failed_starts = 0
+            self.health = Health.GOOD
+            self._turn(RuntimeState.IDLE)
+            return
+
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "speckfarm_server.boards.process"]
+            command += [str(theirs.fileno()), self._config.kind, self._config.script]
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec, no waiting
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        while True:
+            message = await self._receive()
+            if message["op"] == "ready":
+                return
+            self._turn(self.runtime_state, message.get("message", ""))
+
+    async def _receive(self) -> Message:
+        """The next message; a process that is silent for too long is dropped."""
+        reader = self._reader
+        if reader is None:
+            raise self._died()
+        is_starting = self.runtime_state is not RuntimeState.BUSY
+        silent_s = self._limits.start_s if is_starting else self._limits.lease_s
+        hung: list[bool] = []
+        alarm = asyncio.get_running_loop().call_later(silent_s, self._give_up, hung)
+        try:
+            message = await receive_async(reader)
+        finally:
+            alarm.cancel()
+        if hung:
+            text = f"Board {self.id} was silent for {silent_s:g} s; its process is replaced"
+            raise BoardFault(
+                "BOARD_HUNG", text, ErrorClass.DEVICE_STALL, board=self.id, silent_s=silent_s
+            )
+        if message is None:
+            raise self._died()
+        return message
+
+    def _give_up(self, hung: list[bool]) -> None:
+        hung.append(True)
+        self._drop()  # ends the read that is waiting
+
+    def _send(self, message: dict[str, Any], data: bytes = b"") -> None:
+        if self._writer is not None:
+            self._writer.write(encode(message, data))
+
+    def _died(self) -> BoardFault:
+        return BoardFault(
+            "BOARD_PROCESS_DIED",
+            f"The process of board {self.id} died; it is replaced",
+            ErrorClass.INFRASTRUCTURE,
+            board=self.id,
+        )
+
+    def _drop(self) -> None:
+        self.loaded = self._sent = ""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        self._reader = self._writer = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _turn(self, state: RuntimeState, message: str = "") -> None:
+        self.runtime_state = state
+        self.message = message
+        self.since = time.time()
+        self._on_change(self)

@@ -1,0 +1,78 @@
+"""The simulated board: the twin behind the board seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from speckfarm.events import PackedEvents
+from speckfarm_server.boards.board import Chunk
+from speckfarm_server.configuration import Configuration
+from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.twin.assumptions import ASSUMPTIONS
+from speckfarm_server.twin.twin import Twin
+
+NS_PER_US = 1000.0
+
+
+class SimulatedBoard:
+    """A Speck that is computed; cancel, state and order of steps are those of a real one."""
+
+    method = "exact"
+
+    def __init__(self) -> None:
+        self._twin: Twin | None = None
+
+    @property
+    def assumptions(self) -> str:
+        """Digest of everything that nobody has published about the silicon."""
+        return ASSUMPTIONS.digest()
+
+    def configure(self, configuration: Configuration) -> None:
+        """Build the twin of one configuration; state and decimators start at zero."""
+        self._twin = Twin(configuration)
+
+    def reset_state(self) -> None:
+        """Set every neuron to zero; decimator counters stay, as assumed of the chip."""
+        self._configured().reset_state()
+
+    def run(self, packed: PackedEvents) -> Iterator[Chunk]:
+        """Simulate one recording piece by piece."""
+        twin = self._configured()
+        twin.start_recording()
+        for output in twin.stream(packed):
+            yield Chunk(
+                t_us=output["t_ns"] / NS_PER_US,
+                cause=output["cause"],
+                layer=output["layer"],
+                feature=output["feature"],
+                y=output["y"],
+                x=output["x"],
+            )
+
+    def activity(self) -> tuple[LayerActivity, ...]:
+        """Exact counts of the last recording."""
+        activity = self._configured().activity
+        return tuple(
+            LayerActivity(
+                layer=layer,
+                input_spikes=int(activity.input_spikes[layer]),
+                output_spikes=int(activity.output_spikes[layer]),
+                synops=int(activity.synops[layer]),
+            )
+            for layer in range(len(activity.synops))
+        )
+
+    def health(self) -> str:
+        """A computed board has nothing that breaks."""
+        return ""
+
+    def close(self) -> None:
+        """Forget the twin."""
+        self._twin = None
+
+    def _configured(self) -> Twin:
+        if self._twin is None:
+            message = "The simulated board was asked to run before it was configured"
+            raise BoardFault("BOARD_NOT_CONFIGURED", message, ErrorClass.INTERNAL)
+        return self._twin

@@ -1,0 +1,104 @@
+"""Chips as tables of limits, and the memory formulas they are measured with.
+
+Sources: sinabs 3.1.3 `backend/dynapcnn/chips/dynapcnn.py` (get_constraints), the Speck Dev Kit
+Datasheet of August 2023 (tables T1 and T3, section 2.4), and the vendor's validator in samna 0.7.1
+(chip speck2b), which accepts exactly these limits and rejects one step above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speckfarm_server.errors import BadInput
+
+KI = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreLimits:
+    """What one core holds."""
+
+    kernel_entries: int  # 8-bit words
+    neuron_entries: int  # 16-bit words
+    bias_entries: int  # 16-bit words
+    synops_per_s: float  # believed sustainable rate; soft
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A chip's limits; ranges are inclusive."""
+
+    name: str
+    cores: tuple[CoreLimits, ...]
+    input_size: tuple[int, int] = (1, 128)  # per axis
+    output_size: tuple[int, int] = (1, 64)  # per axis, before pooling
+    features: tuple[int, int] = (1, 1024)
+    kernel_size: tuple[int, int] = (1, 16)  # square only
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    padding: tuple[int, int] = (0, 7)
+    poolings: tuple[int, ...] = (1, 2, 4)
+    destinations: int = 2
+    threshold_high: tuple[int, int] = (0, 32767)
+    threshold_low: tuple[int, int] = (-32768, 0)
+    weight: tuple[int, int] = (-128, 127)
+    bias: tuple[int, int] = (-32768, 32767)
+    feature_shift: tuple[int, int] = (0, 1023)
+    # Two sources into the same input features (addition). Refused by samna 0.7.1; sinabs 3 deploys
+    # such networks on 2e/2f.
+    fan_in_overlap: bool = True
+
+
+def _cores() -> tuple[CoreLimits, ...]:
+    sizes = [(16, 64)] * 3 + [(32, 32)] * 2 + [(64, 16)] * 2 + [(16, 16)] * 2
+    # Rates are secondary (SANA-FE's platform catalogue, citing Speck papers): 100 M on core 0,
+    # 30 M elsewhere. The vendor states only that a limit exists. Never a hard rule.
+    return tuple(
+        CoreLimits(
+            kernel_entries=kernel * KI,
+            neuron_entries=neuron * KI,
+            bias_entries=KI,
+            synops_per_s=100e6 if core == 0 else 30e6,
+        )
+        for core, (kernel, neuron) in enumerate(sizes)
+    )
+
+
+# 2e and 2f share one table in sinabs. 2b is the generation the public validator knows; it also
+# accepted pooling 8 (not relied on for 2e/2f).
+CHIPS = {
+    "speck2f": Chip(name="speck2f", cores=_cores()),
+    "speck2e": Chip(name="speck2e", cores=_cores()),
+    "speck2b": Chip(name="speck2b", cores=_cores(), poolings=(1, 2, 4, 8), fan_in_overlap=False),
+}
+
+# Decimator: 1 spike in N passes; register code -> N (Datasheet table T4; there is no 64).
+DECIMATOR_CODES = {2: 0, 4: 1, 8: 2, 16: 3, 32: 4, 128: 5, 256: 6, 512: 7}
+
+
+def find_chip(name: str) -> Chip:
+    """Look a chip up by name; BadInput UNKNOWN_CHIP lists the known ones."""
+    if name in CHIPS:
+        return CHIPS[name]
+    known = ", ".join(CHIPS)
+    raise BadInput(
+        "UNKNOWN_CHIP", f"No chip is called {name!r}; known: {known}", found=name, allowed=known
+    )
+
+
+def kernel_entries(in_features: int, out_features: int, kernel_size: int) -> int:
+    """Kernel memory in 8-bit words: c * 2^(ceil(log2(k*k)) + ceil(log2 f)); c is not rounded."""
+    return in_features << (_ceil_log2(kernel_size * kernel_size) + _ceil_log2(out_features))
+
+
+def neuron_entries(out_features: int, height: int, width: int) -> int:
+    """Neuron memory in 16-bit words before pooling: f * 2^(ceil(log2 h) + ceil(log2 w))."""
+    return out_features << (_ceil_log2(height) + _ceil_log2(width))
+
+
+def output_size(size: int, kernel_size: int, stride: int, padding: int) -> int:
+    """Output pixels along one axis: floor((in - k + 2p) / s) + 1 (Datasheet 2.4)."""
+    return (size - kernel_size + 2 * padding) // stride + 1
+
+
+def _ceil_log2(value: int) -> int:
+    return max(0, value - 1).bit_length()

@@ -1,0 +1,90 @@
+"""From a board's report to a result, and to the rows that lab-wide latency is read from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from speckfarm_server.boards.wire import Message
+from speckfarm_server.job_result import (
+    JobResult,
+    LayerActivity,
+    LayerLags,
+    RecordingResult,
+    StageTimes,
+    accuracy_of,
+    merged_histogram,
+)
+from speckfarm_server.latency import Histogram, Latency, merge
+from speckfarm_server.live import LiveJob
+from speckfarm_server.store.writer import Row
+
+
+def collect(live: LiveJob, done: Message, released_us: int) -> JobResult:
+    """Put together what the board reported; blobs are stored, and named, by the runner."""
+    recordings = tuple(_recording(plain) for plain in done["recordings"])
+    histogram = merged_histogram(recordings)
+    merged = [(r.lags[0].latency, Histogram.from_bytes(r.lags[0].histogram)) for r in recordings]
+    started_us = live.started_us or released_us
+    return JobResult(
+        job=live.spec.id,
+        board=live.board,
+        board_kind=live.spec.board_kind.value,
+        recordings=recordings,
+        accuracy=accuracy_of(recordings),
+        latency=merge(merged) if merged else None,
+        histogram=histogram.to_bytes() if recordings else b"",
+        findings=live.spec.findings,
+        timings=StageTimes(
+            queue_ms=(started_us - live.spec.created_us) / 1e3,
+            configure_ms=done["configure_ms"],
+            reset_ms=done["reset_ms"],
+            run_ms=done["run_ms"],
+            collect_ms=done["collect_ms"],
+            total_ms=(released_us - live.spec.created_us) / 1e3,
+        ),
+        layers=tuple(LayerActivity(**layer) for layer in done["layers"]),
+        assumptions=done["assumptions"],
+        exit_spikes=done["exit_spikes"],
+    )
+
+
+def _recording(plain: dict[str, Any]) -> RecordingResult:
+    lags = tuple(
+        LayerLags(
+            layer=item["layer"],
+            latency=Latency(**item["latency"]),
+            histogram=bytes.fromhex(item["histogram"]),
+        )
+        for item in plain.pop("lags")
+    )
+    return RecordingResult(**{**plain, "counts": tuple(plain["counts"])}, lags=lags)
+
+
+def latency_rows(live: LiveJob, result: JobResult, time_us: int) -> list[Row]:
+    """One row for each recording and monitored layer, and one (recording -1) for the job."""
+    rows: list[Row] = []
+
+    def add(recording: int, layer: int, latency: Latency, histogram: bytes) -> None:
+        rows.append({
+            "job": live.spec.id,
+            "recording": recording,
+            "layer": layer,
+            "time_us": time_us,
+            "board": result.board,
+            "board_kind": result.board_kind,
+            "model": live.spec.model,
+            "n": latency.n,
+            "uncaused": latency.uncaused,
+            "method": latency.method,
+            "error_us": latency.error_us,
+            "drain_us": latency.drain_us,
+            "histogram": histogram,
+        })
+
+    for number, recording in enumerate(result.recordings):
+        for lags in recording.lags:
+            add(number, lags.layer, lags.latency, lags.histogram)
+    if result.latency is not None:
+        exit_layer = result.recordings[0].lags[0].layer
+        add(-1, exit_layer, result.latency, result.histogram)
+    return rows

@@ -1,0 +1,144 @@
+"""farm.toml: what an operator can set, with units and defaults. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from speckfarm_server.chip import find_chip
+from speckfarm_server.errors import BadInput
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MI = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardConfig:
+    """One board: [[boards]]."""
+
+    id: str  # what users see
+    kind: str = "simulated"  # "simulated"; "scripted" is for tests and benchmarks only
+    chip: str = "speck2f"
+    script: str = "{}"  # JSON for scripted boards: see boards/scripted.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsConfig:
+    """Certificate: [tls]. Without one, a self-signed one is made for a non-loopback address."""
+
+    certificate: str = ""  # path of a PEM file with the certificate (chain)
+    key: str = ""  # path of a PEM file with its private key
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """Limits: [limits]."""
+
+    max_model_bytes: int = 16 * MI
+    max_recording_bytes: int = 1024 * MI
+    max_benchmark_points: int = 1000
+    max_queued_jobs: int = 100_000
+    queue_timeout_s: float = 24 * 3600  # default of a job
+    cancel_grace_s: float = 10  # then the board's process is replaced
+    lease_s: float = 15  # a board at work that is silent for so long counts as hung
+    start_s: float = 300  # longest start of a board's process; a simulator may have to compile
+    max_attempts: int = 3  # attempts that boards may spoil before a job fails
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarmConfig:
+    """The whole file."""
+
+    listen: str = "127.0.0.1:50051"
+    data: str = ""  # folder; default: the user's data folder
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    boards: tuple[BoardConfig, ...] = (BoardConfig(id="twin-0"), BoardConfig(id="twin-1"))
+
+    @property
+    def data_folder(self) -> Path:
+        """Where everything is kept."""
+        return Path(self.data) if self.data else default_data_folder()
+
+
+def default_data_folder() -> Path:
+    """The user's data folder for speckfarm; the client looks for local.json there."""
+    return Path(platformdirs.user_data_dir("speckfarm"))
+
+
+def load(path: Path) -> FarmConfig:
+    """Read farm.toml; BadInput CONFIG_UNREADABLE, CONFIG_UNKNOWN_KEY, CONFIG_WRONG_TYPE."""
+    try:
+        plain = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput("CONFIG_UNREADABLE", f"{path}: {error}", path=path) from error
+    return parse(plain)
+
+
+def parse(plain: dict[str, Any]) -> FarmConfig:
+    """Turn parsed TOML into a FarmConfig."""
+    nested: dict[str, Any] = dict(plain)
+    if "tls" in nested:
+        nested["tls"] = _section(TlsConfig, "tls", nested["tls"])
+    if "limits" in nested:
+        nested["limits"] = _section(LimitsConfig, "limits", nested["limits"])
+    if "boards" in nested:
+        boards = [_section(BoardConfig, "boards", b) for b in _list("boards", nested["boards"])]
+        nested["boards"] = tuple(boards)
+    config = _section(FarmConfig, "", nested)
+    _check_boards(config.boards)
+    return config
+
+
+T = TypeVar("T", FarmConfig, TlsConfig, LimitsConfig, BoardConfig)
+
+
+def _section(kind: type[T], name: str, plain: Any) -> T:
+    if not isinstance(plain, dict):
+        raise _wrong_type(name, plain, "a table")
+    known = {f.name: f for f in fields(kind)}
+    for key, value in plain.items():
+        path = f"{name}.{key}" if name else key
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+            raise BadInput("CONFIG_UNKNOWN_KEY", f"farm.toml: no key {path!r}{hint}", found=path)
+        default = getattr(kind, key, None)
+        wanted = (int, float) if isinstance(default, float) else type(default)
+        if default is not None and not isinstance(value, wanted):
+            raise _wrong_type(path, value, f"a {type(default).__name__}, e.g. {default!r}")
+    if "id" in known and not isinstance(plain.get("id"), str):
+        raise _wrong_type(f"{name}.id", plain.get("id"), "the board's name")
+    return kind(**plain)
+
+
+def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
+    ids = [board.id for board in boards]
+    for board in boards:
+        find_chip(board.chip)
+        if board.kind not in ("simulated", "scripted"):
+            message = f"board {board.id}: kind {board.kind!r} is not known; use 'simulated'"
+            raise BadInput("CONFIG_BOARD_KIND", message, found=board.kind)
+        if ids.count(board.id) > 1:
+            message = f"two boards are called {board.id!r}; names must differ"
+            raise BadInput("CONFIG_BOARD_TWICE", message, found=board.id)
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if isinstance(value, list) and value:
+        return value
+    raise _wrong_type(name, value, "at least one [[boards]] table")
+
+
+def _wrong_type(path: str, found: object, wanted: str) -> BadInput:
+    message = f"farm.toml: {path} is {found!r}; it must be {wanted}"
+    return BadInput("CONFIG_WRONG_TYPE", message, found=found, path=path)

@@ -1,0 +1,300 @@
+"""Between the contract's messages and the farm's values; nothing is decided here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from speckfarm.v1 import (
+    boards_pb2,
+    findings_pb2,
+    jobs_pb2,
+    latency_pb2,
+    models_pb2,
+    recordings_pb2,
+    settings_pb2,
+)
+from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.check import LayerNeed
+from speckfarm_server.errors import BadInput, Finding
+from speckfarm_server.job import BoardKind, JobError, JobEvent, JobState, JobStatus
+from speckfarm_server.job_result import JobResult, LayerActivity, RecordingResult
+from speckfarm_server.latency import Latency
+from speckfarm_server.live import LiveJob
+from speckfarm_server.settings import Settings
+from speckfarm_server.store.rows import Model, Recording
+
+STAGE_TIMES = ("queue_ms", "configure_ms", "reset_ms", "run_ms", "collect_ms", "total_ms")
+
+
+def settings_of(message: settings_pb2.Settings) -> Settings:
+    """Read settings; BadInput SETTING_OUT_OF_RANGE."""
+    optional = {
+        name: getattr(message, name)
+        for name in ("lower_clip", "input_dt_us", "slow_clock_hz")
+        if message.HasField(name)
+    }
+    return Settings(
+        reset=_word(settings_pb2.ResetMode, message.reset, "subtract"),
+        layer_reset={
+            layer: _word(settings_pb2.ResetMode, mode, "subtract")
+            for layer, mode in message.layer_reset.items()
+        },
+        decimator=dict(message.decimator),
+        monitor=tuple(message.monitor),
+        cores=dict(message.cores),
+        polarity=_word(settings_pb2.Polarity, message.polarity, "keep"),
+        state=_word(settings_pb2.NeuronState, message.state, "reset", "NEURON_STATE_"),
+        **optional,
+    )
+
+
+def settings_message(settings: Settings) -> settings_pb2.Settings:
+    """Write settings, every one."""
+    modes = settings_pb2.ResetMode
+    return settings_pb2.Settings(
+        reset=modes.Value(f"RESET_MODE_{settings.reset.upper()}"),
+        layer_reset={
+            layer: modes.Value(f"RESET_MODE_{mode.upper()}")
+            for layer, mode in settings.layer_reset.items()
+        },
+        lower_clip=settings.lower_clip,
+        input_dt_us=settings.input_dt_us,
+        decimator=settings.decimator,
+        monitor=settings.monitor,
+        cores=settings.cores,
+        polarity=settings_pb2.Polarity.Value(f"POLARITY_{settings.polarity.upper()}"),
+        slow_clock_hz=settings.slow_clock_hz,
+        state=settings_pb2.NeuronState.Value(f"NEURON_STATE_{settings.state.upper()}"),
+    )
+
+
+def kind_of(value: boards_pb2.BoardKind.ValueType) -> BoardKind | None:
+    """Read a kind of board, None for the default."""
+    if value == boards_pb2.BOARD_KIND_REAL:
+        return BoardKind.REAL
+    return BoardKind.SIMULATED if value == boards_pb2.BOARD_KIND_SIMULATED else None
+
+
+def kind_message(kind: str) -> boards_pb2.BoardKind.ValueType:
+    """Write a kind of board; an empty one is UNSPECIFIED."""
+    if not kind:
+        return boards_pb2.BOARD_KIND_UNSPECIFIED
+    return boards_pb2.BoardKind.Value(f"BOARD_KIND_{kind.upper()}")
+
+
+def time_message(time_us: int | None) -> Timestamp | None:
+    """Write a wall-clock time."""
+    if time_us is None:
+        return None
+    return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
+
+
+def time_us_of(message: Timestamp) -> int:
+    """Read a wall-clock time."""
+    return message.seconds * 1_000_000 + message.nanos // 1000
+
+
+def finding_message(finding: Finding) -> findings_pb2.Finding:
+    """Write a finding."""
+    severity = findings_pb2.Severity.Value(f"SEVERITY_{finding.severity.name}")
+    return findings_pb2.Finding(
+        reason=finding.reason,
+        severity=severity,
+        layer=finding.layer,
+        message=finding.message,
+        metadata=dict(finding.metadata),
+    )
+
+
+def layer_message(need: LayerNeed) -> models_pb2.LayerReport:
+    """Write what a layer needs."""
+    return models_pb2.LayerReport(
+        layer=need.layer,
+        name=need.name,
+        core=need.core,
+        kernel_entries=need.kernel_entries,
+        neuron_entries=need.neuron_entries,
+        synops_per_event=need.synops_per_event,
+        synops_limit=need.synops_limit,
+        output_shape=need.output_shape,
+    )
+
+
+def model_message(model: Model) -> models_pb2.Model:
+    """Write a model."""
+    return models_pb2.Model(
+        digest=model.digest,
+        name=model.name,
+        user=model.user,
+        create_time=time_message(model.created_us),
+        size=model.size,
+        input_shape=model.input_shape,
+        layers=model.layers,
+    )
+
+
+def recording_message(recording: Recording) -> recordings_pb2.Recording:
+    """Write a recording file."""
+    return recordings_pb2.Recording(
+        digest=recording.digest,
+        name=recording.name,
+        user=recording.user,
+        create_time=time_message(recording.created_us),
+        size=recording.size,
+        count=recording.count,
+        events=recording.events,
+        duration_us=recording.duration_us,
+        labelled=recording.labelled,
+    )
+
+
+def job_message(status: JobStatus, waiting_reason: str = "") -> jobs_pb2.Job:
+    """Write a job."""
+    spec = status.spec
+    return jobs_pb2.Job(
+        id=spec.id,
+        user=spec.user,
+        state=state_message(status.state),
+        sequence=status.sequence,
+        model=spec.model,
+        recordings=spec.recordings,
+        settings=settings_message(spec.settings),
+        chip=spec.chip,
+        board_kind=kind_message(spec.board_kind.value),
+        board=status.board,
+        configuration=spec.configuration,
+        attempt=status.attempt,
+        create_time=time_message(spec.created_us),
+        start_time=time_message(status.started_us),
+        end_time=time_message(status.ended_us),
+        error=error_message(status.error),
+        benchmark=spec.benchmark,
+        recordings_total=spec.recordings_total,
+        recordings_done=status.recordings_done,
+        waiting_reason=waiting_reason,
+    )
+
+
+def state_message(state: JobState) -> jobs_pb2.JobState.ValueType:
+    """Write a job state."""
+    return jobs_pb2.JobState.Value(f"JOB_STATE_{state.value}")
+
+
+def state_of(value: jobs_pb2.JobState.ValueType) -> JobState:
+    """Read a job state; BadInput UNKNOWN_STATE."""
+    for state in JobState:
+        if state_message(state) == value:
+            return state
+    raise BadInput("UNKNOWN_STATE", f"There is no job state {value}", found=value)
+
+
+def error_message(error: JobError | None) -> jobs_pb2.JobError | None:
+    """Write why a job failed."""
+    if error is None:
+        return None
+    return jobs_pb2.JobError(
+        reason=error.reason,
+        error_class=jobs_pb2.ErrorClass.Value(f"ERROR_CLASS_{error.error_class.value}"),
+        message=error.message,
+        metadata=dict(error.metadata),
+    )
+
+
+def event_message(event: JobEvent, done: int) -> jobs_pb2.WatchJobResponse:
+    """Write a step of a job."""
+    return jobs_pb2.WatchJobResponse(
+        sequence=event.sequence,
+        time=time_message(event.time_us),
+        state=state_message(event.state),
+        message=event.message,
+        recordings_done=done,
+    )
+
+
+def latency_message(latency: Latency) -> latency_pb2.Latency:
+    """Write latency figures."""
+    method = latency_pb2.LatencyMethod.Value(f"LATENCY_METHOD_{latency.method.upper()}")
+    figures = {name: getattr(latency, name) for name in _FIGURES}
+    return latency_pb2.Latency(method=method, **figures)
+
+
+_FIGURES = (
+    "n", "uncaused", "error_us", "first_output_us", "p50_us", "p90_us", "p99_us", "max_us",
+    "drain_us", "drift_us_per_s",
+)  # fmt: skip
+
+
+def result_message(result: JobResult, job: jobs_pb2.Job) -> jobs_pb2.Result:
+    """Write a result."""
+    return jobs_pb2.Result(
+        job=job,
+        board=result.board,
+        board_kind=kind_message(result.board_kind),
+        recordings=[_recording_result(recording) for recording in result.recordings],
+        accuracy=result.accuracy,
+        latency=None if result.latency is None else latency_message(result.latency),
+        findings=[finding_message(finding) for finding in result.findings],
+        timings=jobs_pb2.StageTimes(**{
+            name: getattr(result.timings, name) for name in STAGE_TIMES
+        }),
+        layers=[activity_message(layer) for layer in result.layers],
+        spikes=result.spikes,
+        lags=result.lags,
+        assumptions=result.assumptions,
+    )
+
+
+def activity_message(layer: LayerActivity) -> jobs_pb2.LayerActivity:
+    """Write what a layer did."""
+    return jobs_pb2.LayerActivity(
+        layer=layer.layer,
+        input_spikes=layer.input_spikes,
+        output_spikes=layer.output_spikes,
+        synops=layer.synops,
+    )
+
+
+def board_message(host: BoardHost, live: LiveJob | None) -> boards_pb2.Board:
+    """Write a board."""
+    state = boards_pb2.BoardRuntimeState.Value(f"BOARD_RUNTIME_STATE_{host.runtime_state.value}")
+    return boards_pb2.Board(
+        id=host.id,
+        kind=kind_message(host.kind.value),
+        chip=host.chip,
+        runtime_state=state,
+        health=boards_pb2.BoardHealth.Value(f"BOARD_HEALTH_{host.health.value}"),
+        enabled=host.enabled,
+        job="" if live is None else live.spec.id,
+        user="" if live is None else live.spec.user,
+        since=time_message(int(host.since * 1e6)),
+        configuration=host.loaded,
+        message=host.message,
+    )
+
+
+def _recording_result(recording: RecordingResult) -> jobs_pb2.RecordingResult:
+    return jobs_pb2.RecordingResult(
+        recording=recording.recording,
+        name=recording.name,
+        label=recording.label,
+        prediction=recording.prediction,
+        counts=recording.counts,
+        input_events=recording.input_events,
+        output_events=recording.output_events,
+        duration_us=recording.duration_us,
+        decision_us=recording.decision_us,
+        latency=latency_message(recording.lags[0].latency),
+        layer_latency={lags.layer: latency_message(lags.latency) for lags in recording.lags[1:]},
+    )
+
+
+def _word(enum: Any, value: int, default: str, prefix: str = "") -> str:
+    if value == 0:
+        return default
+    try:
+        name = str(enum.Name(value))
+    except ValueError:
+        return f"{enum.DESCRIPTOR.name} {value}"  # Settings refuses it by that name
+    return (name.removeprefix(prefix) if prefix else name.rpartition("_")[2]).lower()

@@ -1,0 +1,199 @@
+"""The dispatcher: the queue, the boards, and the moments at which one meets the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+from speckfarm_server import schedule
+from speckfarm_server.blobs import Blobs
+from speckfarm_server.boards.host import BoardHost, Health, RuntimeState
+from speckfarm_server.config import FarmConfig
+from speckfarm_server.errors import NotFound
+from speckfarm_server.job import JobState, JobStatus
+from speckfarm_server.library import Library
+from speckfarm_server.live import LiveJob, now_us
+from speckfarm_server.runner import Runner
+from speckfarm_server.store import queries
+from speckfarm_server.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+RECENT_JOBS = 512  # finished jobs that stay in memory for whoever watches them
+
+
+class Dispatcher:
+    """Moves jobs from the queue to boards; first come, first served."""
+
+    def __init__(self, config: FarmConfig, *, store: Store, blobs: Blobs, library: Library) -> None:
+        self.hosts = [BoardHost(b, config.limits, self._board_changed) for b in config.boards]
+        self._store = store
+        self._runners = {
+            host.id: Runner(
+                host,
+                store=store,
+                blobs=blobs,
+                library=library,
+                limits=config.limits,
+                released=self._released,
+                again=self.enqueue,
+            )
+            for host in self.hosts
+        }
+        self._queue: OrderedDict[str, LiveJob] = OrderedDict()
+        self._jobs: OrderedDict[str, LiveJob] = OrderedDict()  # unfinished and recent
+        self._watchers: set[asyncio.Queue[BoardHost]] = set()
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Take up the jobs that a former server left, then bring the boards up."""
+        disabled = await self._store.read(queries.disabled_boards)
+        for status in await self._store.read(queries.unfinished_jobs):
+            await self._rescue(status)
+        for host in self.hosts:
+            host.enabled = host.id not in disabled
+            host.start()
+
+    async def stop(self) -> None:
+        """Stop the boards; unfinished jobs stay as stored and go on with the next server."""
+        self._is_stopping = True
+        for runner in self._runners.values():
+            await runner.stop()
+        for host in self.hosts:
+            await host.close()
+
+    def enqueue(self, live: LiveJob) -> None:
+        """Let a job wait for a board; it expires at its deadline."""
+        self._jobs[live.spec.id] = live
+        self._queue[live.spec.id] = live
+        wait_s = max(0.0, (live.spec.queue_deadline_us - now_us()) / 1e6)
+        asyncio.get_running_loop().call_later(wait_s, self._expire, live)
+        self.dispatch()
+
+    def withdraw(self, live: LiveJob) -> None:
+        """Take a job out of the queue."""
+        self._queue.pop(live.spec.id, None)
+
+    def cancel_on_board(self, live: LiveJob) -> None:
+        """Ask the board that runs a job to end it."""
+        self._runners[live.board].cancel()
+
+    def job(self, job_id: str) -> LiveJob | None:
+        """A job that is unfinished, or finished a moment ago."""
+        return self._jobs.get(job_id)
+
+    def dispatch(self) -> None:
+        """Give every idle board the job that the schedule picks for it."""
+        if self._is_stopping or not self._queue:
+            return
+        seats = self._seats()
+        if not any(seat.is_idle and seat.in_service for seat in seats):
+            return
+        waiting = (_waiting(live) for live in self._queue.values())
+        for decision in schedule.pick(waiting, seats):
+            live = self._queue.pop(decision.job)
+            self._runners[decision.board].start(live, decision.why)
+
+    def counts(self) -> tuple[int, int]:
+        """Jobs waiting, and jobs on boards."""
+        active = sum(runner.live is not None for runner in self._runners.values())
+        return len(self._queue), active
+
+    def waiting_reason(self, job_id: str) -> str:
+        """Why a queued job waits; empty if it does not."""
+        if job_id not in self._queue:
+            return ""
+        ahead = list(self._queue).index(job_id)
+        return schedule.explain(_waiting(self._queue[job_id]), ahead, self._seats())
+
+    def host(self, board_id: str) -> BoardHost:
+        """A board by id; NotFound BOARD_NOT_FOUND."""
+        for host in self.hosts:
+            if host.id == board_id:
+                return host
+        known = ", ".join(host.id for host in self.hosts)
+        text = f"There is no board {board_id!r}; boards: {known}"
+        raise NotFound("BOARD_NOT_FOUND", text, found=board_id, allowed=known)
+
+    def job_on(self, board_id: str) -> LiveJob | None:
+        """The job that a board runs now."""
+        return self._runners[board_id].live
+
+    async def watch_boards(self) -> AsyncIterator[BoardHost]:
+        """All boards once, then each board whenever it changes."""
+        changes: asyncio.Queue[BoardHost] = asyncio.Queue()
+        self._watchers.add(changes)
+        try:
+            for host in self.hosts:
+                yield host
+            while True:
+                yield await changes.get()
+        finally:
+            self._watchers.discard(changes)
+
+    async def _rescue(self, status: JobStatus) -> None:
+        """Take up one job of a former server. Losing a server costs the job no try."""
+        events = await self._store.read(queries.job_events, status.spec.id, 0)
+        live = LiveJob(status, events)
+        if live.state is JobState.CANCELLING:
+            live.move(JobState.CANCELLED, "cancelled; the server stopped before the board answered")
+        elif live.state is not JobState.QUEUED:
+            live.move(JobState.QUEUED, "again: the server stopped while it ran")
+        if live.has_unstored:
+            await self._store.write(self._store.steps.move(live.take_step()))
+            live.publish()
+        if live.state is JobState.QUEUED:
+            self.enqueue(live)
+
+    def _expire(self, live: LiveJob) -> None:
+        if live.state is JobState.QUEUED and self._queue.pop(live.spec.id, None) is not None:
+            waited_s = (now_us() - live.spec.created_us) / 1e6
+            live.move(JobState.EXPIRED, f"no board took it within {waited_s:.0f} s")
+            future = self._store.write(self._store.steps.move(live.take_step()))
+            future.add_done_callback(lambda _: live.publish())
+
+    def _released(self) -> None:
+        """A board is free: its next job starts before the last one is stored."""
+        self.dispatch()
+        self._forget_old()
+
+    def _board_changed(self, host: BoardHost) -> None:
+        for watcher in self._watchers:
+            watcher.put_nowait(host)
+        if host.runtime_state is RuntimeState.IDLE:
+            self.dispatch()
+
+    def _seats(self) -> list[schedule.Seat]:
+        return [
+            schedule.Seat(
+                board=host.id,
+                chip=host.chip,
+                board_kind=host.kind,
+                is_idle=host.runtime_state is RuntimeState.IDLE and runner.live is None,
+                in_service=host.enabled and host.health is not Health.BAD,
+                configuration=host.loaded,
+                idle_since=host.since,
+            )
+            for host, runner in ((host, self._runners[host.id]) for host in self.hosts)
+        ]
+
+    def _forget_old(self) -> None:
+        while len(self._jobs) > RECENT_JOBS + len(self._queue) + len(self._runners):
+            oldest = next(iter(self._jobs.values()))
+            if oldest.status.ended_us is None:
+                self._jobs.move_to_end(oldest.spec.id)
+            else:
+                self._jobs.popitem(last=False)
+
+
+def _waiting(live: LiveJob) -> schedule.Waiting:
+    return schedule.Waiting(
+        job=live.spec.id,
+        chip=live.spec.chip,
+        board_kind=live.spec.board_kind,
+        configuration=live.spec.configuration,
+        board_pin=live.spec.board_pin,
+        avoid=live.avoid,
+    )

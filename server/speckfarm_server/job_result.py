@@ -1,0 +1,131 @@
+"""What a succeeded job measured, and its JSON as stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from speckfarm_server.errors import Finding, Severity
+from speckfarm_server.latency import Histogram, Latency
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerActivity:
+    """What one layer did in all recordings of a job."""
+
+    layer: int
+    input_spikes: int
+    output_spikes: int  # fired, before decimator and pooling
+    synops: int | None  # None on a real board
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTimes:
+    """Host time of each stage in milliseconds."""
+
+    queue_ms: float
+    configure_ms: float
+    reset_ms: float
+    run_ms: float
+    collect_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerLags:
+    """Lags of one monitored layer in one recording."""
+
+    layer: int
+    latency: Latency
+    histogram: bytes  # Histogram.to_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingResult:
+    """What one recording gave. `lags[0]` is the exit layer."""
+
+    recording: str  # digest of its file
+    name: str
+    label: int | None
+    prediction: int
+    counts: tuple[int, ...]
+    input_events: int
+    output_events: int
+    duration_us: int
+    decision_us: float | None
+    lags: tuple[LayerLags, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """The result of a job."""
+
+    job: str
+    board: str
+    board_kind: str
+    recordings: tuple[RecordingResult, ...]
+    accuracy: float | None
+    latency: Latency | None  # exit layer, all recordings; None for flash
+    histogram: bytes  # of the exit layer; empty for flash
+    findings: tuple[Finding, ...]
+    timings: StageTimes
+    layers: tuple[LayerActivity, ...]
+    spikes: str = ""  # digest of the blob
+    lags: str = ""  # digest of the blob; empty unless asked for
+    assumptions: str = ""  # digest; empty on a real board
+    exit_spikes: int = field(default=0)
+
+
+def accuracy_of(recordings: tuple[RecordingResult, ...]) -> float | None:
+    """Share of labelled recordings predicted right; None without labels."""
+    labelled = [r for r in recordings if r.label is not None]
+    if not labelled:
+        return None
+    return sum(r.prediction == r.label for r in labelled) / len(labelled)
+
+
+def merged_histogram(recordings: tuple[RecordingResult, ...]) -> Histogram:
+    """Histogram of the exit layer's lags over all recordings."""
+    merged = Histogram.of_none()
+    for recording in recordings:
+        merged = merged.merged(Histogram.from_bytes(recording.lags[0].histogram))
+    return merged
+
+
+def to_json(result: JobResult) -> str:
+    """Serialise; histograms are stored in rows of their own and left out."""
+    plain = asdict(result)
+    plain.pop("histogram")
+    for recording in plain["recordings"]:
+        for lags in recording["lags"]:
+            lags.pop("histogram")
+    return json.dumps(plain)
+
+
+def from_json(text: str) -> JobResult:
+    """Read what `to_json` wrote; histograms come back empty."""
+    plain: dict[str, Any] = json.loads(text)
+    latency = plain.pop("latency")
+    return JobResult(
+        recordings=tuple(_recording(r) for r in plain.pop("recordings")),
+        latency=None if latency is None else Latency(**latency),
+        histogram=b"",
+        findings=tuple(finding_from_plain(f) for f in plain.pop("findings")),
+        timings=StageTimes(**plain.pop("timings")),
+        layers=tuple(LayerActivity(**layer) for layer in plain.pop("layers")),
+        **plain,
+    )
+
+
+def finding_from_plain(plain: dict[str, Any]) -> Finding:
+    """Read a finding from the form that `asdict` gives."""
+    return Finding(**{**plain, "severity": Severity(plain["severity"])})
+
+
+def _recording(plain: dict[str, Any]) -> RecordingResult:
+    lags = tuple(
+        LayerLags(layer=item["layer"], latency=Latency(**item["latency"]), histogram=b"")
+        for item in plain.pop("lags")
+    )
+    return RecordingResult(**{**plain, "counts": tuple(plain["counts"])}, lags=lags)

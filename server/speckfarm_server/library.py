@@ -1,0 +1,239 @@
+"""The library: uploaded models and recordings, parsed once, and the configurations made of them.
+
+What is parsed is kept beside the blobs in a cache folder that may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from speckfarm_server import configuration as configurations
+from speckfarm_server import network as networks
+from speckfarm_server.blobs import Blobs
+from speckfarm_server.check import Report, check
+from speckfarm_server.chip import find_chip
+from speckfarm_server.errors import Finding, Severity, WrongState
+from speckfarm_server.job import JobSpec
+from speckfarm_server.job_result import finding_from_plain
+from speckfarm_server.live import now_us
+from speckfarm_server.parse import Parsed
+from speckfarm_server.parse_host import ParseHost
+from speckfarm_server.recordings import Recordings, check_fit, from_file, to_file
+from speckfarm_server.settings import Settings
+from speckfarm_server.store import queries
+from speckfarm_server.store.rows import Model, Recording
+from speckfarm_server.store.store import Store
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Library:
+    """Models and recordings of one farm."""
+
+    def __init__(self, folder: Path, *, store: Store, blobs: Blobs, parser: ParseHost) -> None:
+        self._folder = folder
+        self._store = store
+        self._blobs = blobs
+        self._parser = parser
+        self._parsed: _Recent[str, Parsed] = _Recent(16)
+        self._reports: _Recent[tuple[str, str, str], Report] = _Recent(64)
+        self._serialised: _Recent[str, bytes] = _Recent(32)
+        self._files: _Recent[str, Recordings] = _Recent(256)  # mapped, not in memory
+        self._models: _Recent[str, Model] = _Recent(1024)
+        self._recordings: _Recent[str, Recording] = _Recent(1024)
+        for name in ("networks", "recordings"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    async def add_model(self, digest: str, name: str, user: str) -> Model:
+        """Parse an uploaded blob and register it; BLOB_MISSING or the parser's errors."""
+        path = self._uploaded(digest)
+        parsed = await self.parsed(digest)
+        network = parsed.network
+        model = Model(
+            digest=digest,
+            name=name or digest[:12],
+            user=user,
+            created_us=now_us(),
+            size=path.stat().st_size,
+            input_shape=() if network is None else network.input_shape,
+            layers=0 if network is None else len(network.layers),
+        )
+        await self._store.add_model(model, json.dumps(model.input_shape))
+        return await self._store.read(queries.find_model, digest)
+
+    async def add_recording(self, digest: str, name: str, user: str) -> Recording:
+        """Parse an uploaded blob and register it; BLOB_MISSING or the reader's errors."""
+        path = self._uploaded(digest)
+        file = await self._file(digest, name)
+        recording = Recording(
+            digest=digest,
+            name=name or digest[:12],
+            user=user,
+            created_us=now_us(),
+            size=path.stat().st_size,
+            count=len(file),
+            events=len(file.packed),
+            duration_us=file.duration_us,
+            labelled=file.labels is not None,
+        )
+        await self._store.add_recording(recording)
+        return await self._store.read(queries.find_recording, digest)
+
+    async def model(self, digest: str) -> Model:
+        """A registered model; NotFound MODEL_NOT_FOUND."""
+        return await self._models.get(digest, lambda: self._store.read(queries.find_model, digest))
+
+    async def recording(self, digest: str) -> Recording:
+        """A registered recording file; NotFound RECORDING_NOT_FOUND."""
+        return await self._recordings.get(
+            digest, lambda: self._store.read(queries.find_recording, digest)
+        )
+
+    def forget(self, digest: str) -> None:
+        """A model or recording was deleted."""
+        self._models.drop(digest)
+        self._recordings.drop(digest)
+
+    async def parsed(self, digest: str) -> Parsed:
+        """The network of an uploaded model."""
+        return await self._parsed.get(digest, lambda: self._parse(digest))
+
+    async def report(self, digest: str, chip: str, settings: Settings) -> Report:
+        """Check an uploaded model; findings of the parser come first."""
+        key = (digest, chip, settings.canonical())
+        return await self._reports.get(key, lambda: self._check(digest, chip, settings))
+
+    async def check_fit(self, digest: str, report: Report, settings: Settings) -> None:
+        """Refuse a recording that does not fit the network's input (BadInput)."""
+        recording = await self.recording(digest)
+        file = await self._file(digest, recording.name)
+        if report.configuration is not None:
+            check_fit(file, report.configuration.input_shape, settings.polarity)
+
+    async def configuration_bytes(self, spec: JobSpec) -> bytes:
+        """The configuration of an accepted job, serialised for its board's process."""
+        return await self._serialised.get(spec.configuration, lambda: self._serialise(spec))
+
+    def recording_path(self, digest: str) -> Path:
+        """The normalised file of a recording; `prepare` makes sure that it is there."""
+        return self._folder / "recordings" / f"{digest}.events"
+
+    async def prepare(self, spec: JobSpec) -> None:
+        """Make again what the cache lost, so that a queued job can start."""
+        for digest in spec.recordings:
+            if not self.recording_path(digest).is_file():
+                self._files.drop(digest)
+                await self._file(digest, (await self.recording(digest)).name)
+
+    def _uploaded(self, digest: str) -> Path:
+        if self._blobs.has(digest):
+            return self._blobs.path(digest)
+        message = f"There is no complete blob {digest}; upload it first"
+        raise WrongState("BLOB_MISSING", message, digest=digest)
+
+    async def _parse(self, digest: str) -> Parsed:
+        path = self._uploaded(digest)
+        cached = self._folder / "networks" / f"{digest}.npz"
+        notes = cached.with_suffix(".json")
+        if cached.is_file() and notes.is_file():
+            plain = json.loads(await asyncio.to_thread(notes.read_text))
+            network = networks.from_bytes(await asyncio.to_thread(cached.read_bytes))
+            return Parsed(network=network, findings=tuple(map(finding_from_plain, plain)))
+        parsed = await self._parser.parse_model(path)
+        if parsed.network is not None:
+            await asyncio.to_thread(_write, cached, networks.to_bytes(parsed.network))
+            text = json.dumps([asdict(finding) for finding in parsed.findings])
+            await asyncio.to_thread(_write, notes, text.encode())
+        return parsed
+
+    async def _check(self, digest: str, chip: str, settings: Settings) -> Report:
+        known = find_chip(chip)
+        parsed = await self.parsed(digest)
+        if parsed.network is None:
+            return Report(chip=chip, findings=parsed.findings, layers=(), configuration=None)
+        report = await asyncio.to_thread(check, parsed.network, known, settings)
+        return _with_findings(report, parsed.findings)
+
+    async def _serialise(self, spec: JobSpec) -> bytes:
+        report = await self.report(spec.model, spec.chip, spec.settings)
+        if report.configuration is None or report.configuration.digest != spec.configuration:
+            message = (
+                f"Job {spec.id} was accepted with configuration {spec.configuration[:12]}, which "
+                "this version of the farm does not make any more; submit it again"
+            )
+            raise WrongState("CONFIGURATION_CHANGED", message, job=spec.id)
+        return configurations.to_bytes(report.configuration)
+
+    async def _file(self, digest: str, name: str) -> Recordings:
+        return await self._files.get(digest, lambda: self._read_recording(digest, name))
+
+    async def _read_recording(self, digest: str, name: str) -> Recordings:
+        target = self.recording_path(digest)
+        if not target.is_file():
+            parsed = await self._parser.parse_recording(self._uploaded(digest), name)
+            await asyncio.to_thread(_write_recordings, target, parsed)
+        return await asyncio.to_thread(from_file, target)
+
+
+class _Recent(Generic[K, V]):
+    """The most recently used values; a value that is being made is waited for, not made twice."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._futures: OrderedDict[K, asyncio.Future[V]] = OrderedDict()
+
+    async def get(self, key: K, make: Callable[[], Awaitable[V]]) -> V:
+        future = self._futures.get(key)
+        if future is None:
+            future = asyncio.ensure_future(_await(make()))
+            self._futures[key] = future
+            future.add_done_callback(lambda done: self._forget_failure(key, done))
+            if len(self._futures) > self._size:
+                self._futures.popitem(last=False)
+        else:
+            self._futures.move_to_end(key)
+        return await asyncio.shield(future) if not future.done() else future.result()
+
+    def drop(self, key: K) -> None:
+        self._futures.pop(key, None)
+
+    def _forget_failure(self, key: K, done: asyncio.Future[V]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._futures.pop(key, None)
+
+
+async def _await(value: Awaitable[V]) -> V:
+    return await value
+
+
+def _with_findings(report: Report, findings: tuple[Finding, ...]) -> Report:
+    if not findings:
+        return report
+    fatal = any(finding.severity is Severity.ERROR for finding in findings)
+    return Report(
+        chip=report.chip,
+        findings=(*findings, *report.findings),
+        layers=report.layers,
+        configuration=None if fatal else report.configuration,
+    )
+
+
+def _write_recordings(path: Path, recordings: Recordings) -> None:
+    scratch = path.with_suffix(f".{secrets.token_hex(4)}")
+    to_file(recordings, scratch)
+    os.replace(scratch, path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    scratch = path.with_suffix(f".{secrets.token_hex(4)}")
+    scratch.write_bytes(data)
+    os.replace(scratch, path)

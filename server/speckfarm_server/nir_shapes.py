@@ -1,0 +1,197 @@
+"""Shapes along the chain: what arrives at each node, and whether the node expects it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+
+from speckfarm_server.chip import output_size
+from speckfarm_server.errors import Finding
+from speckfarm_server.network import Pooling
+from speckfarm_server.nir_fields import MAX_AXIS
+from speckfarm_server.nir_file import NirNode
+from speckfarm_server.nir_graph import problem
+from speckfarm_server.nir_nodes import Door, Flattening, Neurons, Part, Weights
+
+# Kinds that the farm cannot run but that pass their input's shape on.
+SHAPE_KEEPING = ("LIF", "CubaLIF", "LI", "CubaLI", "I", "Threshold", "Scale", "Delay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """What travels along an edge. A flat map keeps its (c, h, w): n = c * h * w in C order."""
+
+    shape: tuple[int, int, int]  # c, h, w
+    is_flat: bool = False
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape as a NIR file writes it."""
+        c, h, w = self.shape
+        return (c * h * w,) if self.is_flat else self.shape
+
+
+def infer_maps(
+    nodes: Sequence[NirNode], parts: Sequence[Part | None]
+) -> tuple[list[Map | None], list[Finding]]:
+    """Find the map that arrives at each node of a chain; None where it is not known.
+
+    Findings: SHAPE_MISMATCH, UNSUPPORTED_FLATTEN, VALUE_OUT_OF_RANGE.
+    """
+    maps: list[Map | None] = []
+    findings: list[Finding] = []
+    arriving: Map | None = None
+    for number, (node, part) in enumerate(zip(nodes, parts, strict=True)):
+        maps.append(arriving)
+        if number == 0:
+            arriving = _start(part)
+        elif part is None:
+            arriving = arriving if node.kind in (*SHAPE_KEEPING, "IF") else None
+        elif arriving is not None:
+            step = _Step(node)
+            arriving = pass_through(part, arriving, step)
+            findings += step.findings
+    return maps, findings
+
+
+class _Step:
+    """Collects the findings of one node."""
+
+    def __init__(self, node: NirNode) -> None:
+        self._node = node
+        self.findings: list[Finding] = []
+
+    def refuse(self, reason: str, text: str, **metadata: object) -> None:
+        node = self._node
+        message = f"Node {node.name!r} ({node.kind}) {text}"
+        self.findings.append(problem(reason, message, node=node.name, kind=node.kind, **metadata))
+
+    def expect(
+        self, what: str, declared: tuple[int, ...] | None, arriving: tuple[int, ...]
+    ) -> None:
+        """Compare shapes; axes of length 1 do not count."""
+        if declared is None or _squeezed(declared) == _squeezed(arriving):
+            return
+        text = f"declares {what} {declared}, but {arriving} arrives"
+        self.refuse("SHAPE_MISMATCH", text, found=arriving, allowed=declared)
+
+    def size(self, size: tuple[int, int], window: Weights | Pooling) -> tuple[int, int] | None:
+        """Output (h, w) of a window sliding over (h, w), None with a finding if there is none."""
+        kernel = _kernel(window)
+        out = tuple(
+            output_size(size[axis], kernel[axis], window.stride[axis], window.padding[axis])
+            for axis in (0, 1)
+        )
+        if all(1 <= value <= MAX_AXIS for value in out):
+            return out[0], out[1]
+        text = (
+            f"has no usable output: kernel {kernel}, stride {window.stride} and padding "
+            f"{window.padding} on a map of {size} give {out}; allowed per axis: 1 to {MAX_AXIS}"
+        )
+        figures = {"kernel": kernel, "stride": window.stride, "padding": window.padding}
+        self.refuse("VALUE_OUT_OF_RANGE", text, found=out, allowed=MAX_AXIS, **figures)
+        return None
+
+
+def _start(part: Part | None) -> Map | None:
+    if not isinstance(part, Door) or part.shape is None:
+        return None
+    if len(part.shape) == 1:
+        return Map(shape=(part.shape[0], 1, 1), is_flat=True)
+    return Map(shape=(part.shape[0], part.shape[1], part.shape[2]))
+
+
+@singledispatch
+def pass_through(part: Part, arriving: Map, step: _Step) -> Map | None:
+    """Follow a map through one node; None if the node has no output shape."""
+    raise TypeError(type(part))
+
+
+@pass_through.register
+def _(part: Door, arriving: Map, step: _Step) -> Map | None:
+    step.expect("shape", part.shape, arriving.seen)
+    return arriving
+
+
+@pass_through.register
+def _(part: Flattening, arriving: Map, step: _Step) -> Map | None:
+    axes = len(arriving.seen)
+    start = part.start_dim + axes if part.start_dim < 0 else part.start_dim
+    end = part.end_dim + axes if part.end_dim < 0 else part.end_dim
+    if (start, end) != (0, axes - 1):
+        text = (
+            f"flattens axes {part.start_dim} to {part.end_dim} of {arriving.seen}; only all of "
+            f"them, 0 to -1 (no batch axis), can be flattened"
+        )
+        found = f"{part.start_dim} to {part.end_dim}"
+        step.refuse("UNSUPPORTED_FLATTEN", text, found=found, allowed="0 to -1")
+    step.expect("input shape", part.shape, arriving.seen)
+    return Map(shape=arriving.shape, is_flat=True)
+
+
+@pass_through.register
+def _(part: Neurons, arriving: Map, step: _Step) -> Map | None:
+    allowed = {_squeezed(arriving.shape), _squeezed(arriving.seen), _squeezed(arriving.shape[:1])}
+    for shape in part.shapes:
+        if _squeezed(shape) not in allowed:
+            step.expect("neurons of shape", shape, arriving.seen)
+            break
+    return arriving
+
+
+@pass_through.register
+def _(part: Pooling, arriving: Map, step: _Step) -> Map | None:
+    features, height, width = arriving.shape
+    if arriving.is_flat:
+        text = f"pools over (height, width), but a flat map {arriving.seen} arrives"
+        step.refuse("SHAPE_MISMATCH", text, found=arriving.seen, allowed="(c, h, w)")
+        return None
+    size = step.size((height, width), part)
+    return None if size is None else Map(shape=(features, *size))
+
+
+@pass_through.register
+def _(part: Weights, arriving: Map, step: _Step) -> Map | None:
+    return (_pass_linear if part.is_linear else _pass_conv)(part, arriving, step)
+
+
+def _pass_linear(part: Weights, arriving: Map, step: _Step) -> Map | None:
+    outputs, inputs = part.weights.shape
+    features, height, width = arriving.shape
+    if not arriving.is_flat and height * width != 1:
+        text = f"takes a flat map, but {arriving.seen} arrives; put a Flatten node before it"
+        step.refuse("SHAPE_MISMATCH", text, found=arriving.seen, allowed=(inputs,))
+    elif inputs != features * height * width:
+        text = f"has weights for {inputs} inputs, but {features * height * width} arrive"
+        step.refuse("SHAPE_MISMATCH", text, found=features * height * width, allowed=inputs)
+    return Map(shape=(outputs, 1, 1), is_flat=True)
+
+
+def _pass_conv(part: Weights, arriving: Map, step: _Step) -> Map | None:
+    features, height, width = arriving.shape
+    if arriving.is_flat:
+        text = f"convolves (features, height, width), but a flat map {arriving.seen} arrives"
+        step.refuse("SHAPE_MISMATCH", text, found=arriving.seen, allowed="(c, h, w)")
+        return None
+    inputs = part.weights.shape[1] * part.groups
+    if inputs != features:
+        text = f"has weights for {inputs} input features, but {features} arrive"
+        step.refuse("SHAPE_MISMATCH", text, found=features, allowed=inputs)
+    if part.input_size is not None and part.input_size[-2:] != (height, width):
+        text = f"declares input_shape {part.input_size}, but {(height, width)} arrives"
+        step.refuse("SHAPE_MISMATCH", text, found=(height, width), allowed=part.input_size)
+    size = step.size((height, width), part)
+    return None if size is None else Map(shape=(part.weights.shape[0], *size))
+
+
+def _kernel(window: Weights | Pooling) -> tuple[int, int]:
+    """The window's extent (y, x), with dilation."""
+    if isinstance(window, Pooling):
+        return window.kernel_size
+    ky, kx = window.weights.shape[2:]
+    return (ky - 1) * window.dilation[0] + 1, (kx - 1) * window.dilation[1] + 1
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axis for axis in shape if axis != 1)

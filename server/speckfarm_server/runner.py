@@ -1,0 +1,256 @@
+"""The runner: leads one job through one attempt on one board, and measures what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from speckfarm_server.blobs import Blobs
+from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.boards.wire import Message
+from speckfarm_server.collect import collect, latency_rows
+from speckfarm_server.config import LimitsConfig
+from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.job import JobError, JobSpec, JobState
+from speckfarm_server.job_result import JobResult, to_json
+from speckfarm_server.live import LiveJob, now_us
+from speckfarm_server.store.steps import event_row
+from speckfarm_server.store.store import Store
+from speckfarm_server.store.writer import Row
+
+logger = logging.getLogger(__name__)
+
+SMALL_BLOB_BYTES = 64 * 1024  # up to here a blob is committed with its result, above it is a file
+STORE_PROGRESS_S = 0.05  # progress of a job that is over sooner is stored with its end
+STAGES = {
+    "configuring": JobState.CONFIGURING,
+    "running": JobState.RUNNING,
+    "collecting": JobState.COLLECTING,
+}
+# How many attempts a kind of fault may spoil; the others end the job at once.
+_TRIES = {ErrorClass.INFRASTRUCTURE: 3, ErrorClass.DEVICE_STALL: 2}
+_BOARD_CLASSES = tuple(_TRIES)
+
+
+class Library(Protocol):
+    """Where a runner gets what a job needs."""
+
+    async def configuration_bytes(self, spec: JobSpec) -> bytes:
+        """The job's configuration, serialised."""
+        ...
+
+    def recording_path(self, digest: str) -> Path:
+        """The normalised file of a recording."""
+        ...
+
+
+class Runner:
+    """Runs jobs on one board, one at a time."""
+
+    def __init__(
+        self,
+        host: BoardHost,
+        *,
+        store: Store,
+        blobs: Blobs,
+        library: Library,
+        limits: LimitsConfig,
+        released: Callable[[], None],
+        again: Callable[[LiveJob], None],
+    ) -> None:
+        self.host = host
+        self.live: LiveJob | None = None
+        self._store = store
+        self._blobs = blobs
+        self._library = library
+        self._limits = limits
+        self._released = released  # called as soon as the board is free
+        self._again = again  # takes a job back into the queue
+        self._timers: list[asyncio.TimerHandle] = []
+        self._timed_out = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, live: LiveJob, why: str) -> None:
+        """Lease the board to a job; returns at once."""
+        self.live = live
+        self._timed_out = False
+        live.lease(self.host.id, why)
+        live.publish()
+        self._task = asyncio.create_task(self._attempt(live))
+
+    def cancel(self) -> None:
+        """Ask the board to end its job; a board that does not is replaced after the grace time."""
+        self.host.cancel()
+        self._later(self._limits.cancel_grace_s, self.host.replace)
+
+    async def stop(self) -> None:
+        """End the attempt without a verdict: the server is stopping, the job stays as stored."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _attempt(self, live: LiveJob) -> None:
+        """Steps 9 to 11: configure and run, measure, store result and usage in one transaction."""
+        self._later(STORE_PROGRESS_S, self._store_progress, live)
+        self._later(live.spec.run_timeout_us / 1e6, self._time_out)
+        done, failure = await self._run(live)
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self.live = None
+        released_us = now_us()
+        if failure is not None and failure.error_class in _BOARD_CLASSES:
+            self.host.replace()
+        self._released()  # the board's next job starts before the end of this one is stored
+        if live.state is JobState.CANCELLING:
+            await self._store_end(live, JobState.CANCELLED, released_us)
+        elif failure is not None:
+            await self._fail(live, failure, released_us)
+        elif done is not None:
+            await self._succeed(live, done, released_us)
+
+    async def _run(self, live: LiveJob) -> tuple[Message | None, BoardFault | None]:
+        """What the board said last: `done`, or why not."""
+        try:
+            configuration = await self._library.configuration_bytes(live.spec)
+            async for message in self.host.run(self._task_for(live), configuration):
+                if message["op"] == "done":
+                    return message, None
+                if message["op"] == "failed":
+                    return None, _fault_of(message)
+                if message["op"] == "progress":
+                    _follow(live, message)
+        except BoardFault as fault:
+            if not self._timed_out:
+                return None, fault
+        except Exception as error:  # the one catch-all for bugs of the farm: the job must end
+            logger.exception("job %s failed inside the farm", live.spec.id)
+            text = f"The farm failed: {type(error).__name__}: {error}"
+            return None, BoardFault("INTERNAL_ERROR", text, ErrorClass.INTERNAL)
+        limit_s = live.spec.run_timeout_us / 1e6
+        text = f"The attempt was ended after its limit of {limit_s:g} s; give a longer run_timeout"
+        return None, BoardFault("RUN_TIMEOUT", text, ErrorClass.LIMIT, limit_s=limit_s)
+
+    def _task_for(self, live: LiveJob) -> dict[str, Any]:
+        paths = [(d, str(self._library.recording_path(d))) for d in live.spec.recordings]
+        return {
+            "configuration": live.spec.configuration,
+            "recordings": paths,
+            "keep_lags": live.spec.keep_lags,
+        }
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self.cancel()
+
+    def _later(self, delay_s: float, action: Callable[..., None], *arguments: LiveJob) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(delay_s, action, *arguments))
+
+    def _store_progress(self, live: LiveJob) -> None:
+        """Store where the job is; again after a while if it moves on."""
+        if live.has_unstored and not live.is_final:
+            self._store.write(self._store.steps.move(live.take_step()))
+        self._later(STORE_PROGRESS_S, self._store_progress, live)
+
+    async def _succeed(self, live: LiveJob, done: Message, released_us: int) -> None:
+        spikes, lags = done.data[: done["spike_bytes"]], done.data[done["spike_bytes"] :]
+        blobs: list[Row] = []
+        result = collect(live, done, released_us)
+        result = replace(
+            result,
+            spikes=await self._keep(spikes, blobs),
+            lags=await self._keep(lags, blobs) if lags else "",
+        )
+        live.move(JobState.SUCCEEDED, f"measured on {self.host.id}")
+        live.result = result
+        await self._store_end(live, None, released_us, result=result, blobs=blobs)
+
+    async def _fail(self, live: LiveJob, fault: BoardFault, released_us: int) -> None:
+        """Put the job back if the board was at fault and tries are left, else end it."""
+        error = JobError(
+            reason=fault.reason,
+            error_class=fault.error_class,
+            message=fault.message,
+            metadata=fault.metadata,
+        )
+        live.faults += fault.error_class in _BOARD_CLASSES
+        tries = _TRIES.get(fault.error_class, 1)
+        if live.faults < min(tries, self._limits.max_attempts):
+            live.avoid |= {self.host.id}
+            live.move(JobState.QUEUED, f"again after {fault.reason} on {self.host.id}")
+            await self._store_end(live, None, released_us, error=error)
+            self._again(live)
+            return
+        live.move(JobState.FAILED, fault.message, error=error)
+        await self._store_end(live, None, released_us, error=error)
+
+    async def _store_end(
+        self,
+        live: LiveJob,
+        state: JobState | None,
+        released_us: int,
+        *,
+        result: JobResult | None = None,
+        blobs: list[Row] | None = None,
+        error: JobError | None = None,
+    ) -> None:
+        """Commit the end of an attempt with its usage, then tell whoever watches."""
+        if state is not None:
+            live.move(state)
+        started_us = live.started_us or released_us
+        usage = event_row(
+            live.spec,
+            time_us=released_us,
+            event="attempt.ended",
+            attempt=live.attempt,
+            board=self.host.id,
+            state=live.state.value,
+            reason="" if error is None else error.reason,
+            board_us=released_us - started_us,
+        )
+        attempt = {
+            "job": live.spec.id,
+            "attempt": live.attempt,
+            "board": self.host.id,
+            "started_us": started_us,
+            "ended_us": released_us,
+            "outcome": live.state.value,
+            "error": None if error is None else json.dumps(asdict(error)),
+            "timings": None if result is None else json.dumps(asdict(result.timings)),
+        }
+        step = live.take_step(usage=[usage], attempts=[attempt], blobs=blobs)
+        if result is not None:
+            step = replace(
+                step,
+                results=[{"job": live.spec.id, "body": to_json(result)}],
+                latencies=latency_rows(live, result, released_us),
+            )
+        await self._store.write(self._store.steps.move(step))
+        live.publish()
+
+    async def _keep(self, data: bytes, blobs: list[Row]) -> str:
+        """Store bytes beside the result; returns their digest."""
+        if len(data) > SMALL_BLOB_BYTES:
+            return await asyncio.to_thread(self._blobs.put, data)
+        digest = hashlib.sha256(data).hexdigest()
+        blobs.append({"digest": digest, "data": data})
+        return digest
+
+
+def _follow(live: LiveJob, message: Message) -> None:
+    state = STAGES[message["stage"]]
+    if state is not live.state and live.state is not JobState.CANCELLING:
+        live.move(state)
+    live.publish(recordings_done=message["done"])
+
+
+def _fault_of(message: Message) -> BoardFault:
+    error_class = ErrorClass(message["error_class"])
+    return BoardFault(message["reason"], message["message"], error_class, **message["metadata"])

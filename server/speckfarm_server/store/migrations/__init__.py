@@ -1,0 +1,1 @@
+"""Alembic migrations; `speckfarm-server serve` and `migrate` run them."""

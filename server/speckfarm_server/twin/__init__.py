@@ -1,0 +1,1 @@
+"""The twin: a Speck simulated event by event, in exact integers."""

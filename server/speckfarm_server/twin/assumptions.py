@@ -1,0 +1,81 @@
+"""What silicon does and nobody has published, as the twin assumes it: all of it stands here.
+
+A result pins `digest()`, so that figures made under other assumptions are told apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from speckfarm_server.chip import CHIPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """One field per unknown, with where the default comes from and how sure that is.
+
+    The first group may be varied. The second names rules that kernel.py is built on: another value
+    raises ValueError. Service times are in the table of chips (`CoreLimits.synops_per_s`).
+    """
+
+    # From a core's first look at a spike to its first neuron, and from a neuron that fires to the
+    # next core or the monitor. Nine cores in series take 3.36 us from pad to pad (Richter et al.,
+    # arXiv 2304.06793), so fixed + pipe is about 370 ns; how it is shared out is a guess.
+    fixed_ns: int = 300
+    pipe_ns: int = 70
+    # Vendor's documentation says "reaches": v >= threshold_high. Never measured at equality.
+    fires: Literal[">=", ">"] = ">="
+    # Which of N spikes passes the decimator: the N-th (a counter counts up), or the first. Guess.
+    decimator_passes: Literal["last", "first"] = "last"
+
+    # "Output spikes of a convolution layer": one counter per core, not per neuron. Likely.
+    decimator_counter: str = "per core"
+    # Neuron memory is written one word at a time; the counter is a register of its own. A guess.
+    decimator_cleared_by: str = "configure, not state reset"
+    # Monitored spikes are before pooling (vendor's warning); after the decimator is a guess.
+    monitor_tap: str = "after decimator, before pooling"
+    # At most one per neuron and arriving spike; the rest stays. Datasheet, and measured by users.
+    spikes_per_arrival: str = "one per neuron"
+    # Clip first, then compare. Only threshold_low = threshold_high = 0 could show the difference.
+    lower_clip: str = "per arriving spike, before comparison"
+    # Neuron words are 16 bits; that they saturate instead of wrapping is a guess.
+    saturation: str = "at -32768 and 32767"
+    # Shows in the times within one event and in which spike a decimator passes. A guess; a vendor
+    # engineer speaks of "high feature segment first".
+    neuron_order: str = "y, x, feature, each ascending"
+    # Every kernel entry that lands on the map is fetched and counted, zeros too. Likely.
+    zero_weights: str = "cost a synaptic operation"
+    # Spikes in rows and columns left over by a pooling that does not divide the map. As in torch.
+    beyond_map: str = "dropped, cost nothing"
+    # The vendor calls biases dense and costly; that they queue like a spike is a guess.
+    leak_tick: str = "served like a spike that reaches every neuron, before spikes of its time"
+    # First tick one period after the first event of a recording; on a board the phase is random.
+    leak_phase: str = "first tick one period after first event"
+    # Depth is unknown, and so is what a full one does. Nothing is dropped, no core is stalled.
+    fifo_depth: str = "unbounded"
+    # On silicon cores 0 and 1 work on two things at once and are not bit-reproducible (datasheet).
+    cores_0_and_1: str = "like the others"
+
+    def __post_init__(self) -> None:
+        for name in ("fixed_ns", "pipe_ns"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: found {getattr(self, name)}, must be 0 or more")
+        for field in fields(self):
+            allowed = _OPTIONS.get(field.name, (field.default,))
+            found = getattr(self, field.name)
+            if field.type != "int" and found not in allowed:
+                raise ValueError(f"{field.name}: found {found!r}; the twin knows {allowed}")
+
+    def digest(self) -> str:
+        """SHA-256 over every assumption and the chips' service rates."""
+        rates = {name: [core.synops_per_s for core in chip.cores] for name, chip in CHIPS.items()}
+        plain = {"assumptions": asdict(self), "synops_per_s": rates}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+_OPTIONS = {"fires": (">=", ">"), "decimator_passes": ("last", "first")}
+
+ASSUMPTIONS = Assumptions()

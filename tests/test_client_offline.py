@@ -1,0 +1,330 @@
+"""The client without any server: settings, arrays, JSON shapes, import cost, endpoints."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import speckfarm
+from small_farm import result_message
+from speckfarm.arrays import as_event_array, recording_file
+from speckfarm.certificate import Certificate
+from speckfarm.profile import (
+    Endpoint,
+    find_endpoint,
+    local_path,
+    make_endpoint,
+    profile_path,
+    save_login,
+)
+from speckfarm.report import read_report
+from speckfarm.result import Result
+from speckfarm.settings import KEYS, build_settings, settings_dict, sweep_word
+from speckfarm.times import parse_since
+from speckfarm.v1 import models_pb2, settings_pb2
+
+LATENCY_KEYS = [
+    "n", "uncaused", "method", "error_us", "first_output_us", "p50_us", "p90_us", "p99_us",
+    "max_us", "drain_us", "drift_us_per_s",
+]  # fmt: skip
+EVENTS = np.array([(5, 1, 2, 0), (9, 3, 4, 1)], [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "?")])
+
+
+@pytest.fixture(autouse=True)
+def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for name in ("SPECKFARM_SERVER", "SPECKFARM_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_client_loads_no_server_no_torch_and_no_rich() -> None:
+    loaded = _modules_after("import speckfarm; speckfarm.connect; speckfarm.Result")
+
+    unwanted = {"torch", "sqlalchemy", "rich", "h5py", "numba", "speckfarm_server"}
+    assert not unwanted & loaded
+
+
+def test_importing_the_package_alone_loads_neither_grpc_nor_numpy() -> None:
+    loaded = _modules_after("import speckfarm")
+
+    assert not {"grpc", "numpy", "google.protobuf"} & loaded
+
+
+def test_packed_events_need_numpy_only() -> None:
+    loaded = _modules_after("import speckfarm.events")
+
+    assert "numpy" in loaded
+    assert not {"grpc", "google.protobuf", "platformdirs"} & loaded
+
+
+def test_every_public_name_exists_and_the_list_is_sorted() -> None:
+    assert speckfarm.__all__ == sorted(speckfarm.__all__)
+    for name in speckfarm.__all__:
+        assert getattr(speckfarm, name) is not None
+    assert set(speckfarm.__all__) <= set(dir(speckfarm))
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Frm'"):
+        speckfarm.Frm  # noqa: B018
+
+
+def test_every_setting_reaches_its_field() -> None:
+    settings = build_settings({
+        "reset": {"all": "zero", 2: "subtract"},
+        "lower_clip": -2,
+        "input_dt_us": 1000,
+        "decimator": {0: 4, 1: None},
+        "monitor": [2, 0],
+        "cores": {0: 3},
+        "polarity": "merge",
+        "slow_clock_hz": 500.0,
+        "state": "keep",
+    })
+
+    assert settings_dict(settings) == {
+        "reset": "zero",
+        "layer_reset": {"2": "subtract"},
+        "lower_clip": -2.0,
+        "input_dt_us": 1000.0,
+        "decimator": {"0": 4},
+        "monitor": [0, 2],
+        "cores": {"0": 3},
+        "polarity": "merge",
+        "slow_clock_hz": 500.0,
+        "state": "keep",
+    }
+
+
+def test_absent_settings_are_sent_as_absent_and_shown_as_defaults() -> None:
+    settings = build_settings({})
+
+    assert settings == settings_pb2.Settings()
+    assert settings_dict(settings)["lower_clip"] == -1.0
+    assert settings_dict(settings)["reset"] == "subtract"
+
+
+@given(st.dictionaries(st.integers(0, 8), st.integers(-(2**31), 2**31 - 1)))
+def test_mappings_by_layer_survive_the_wire(layers: dict[int, int]) -> None:
+    sent = build_settings({"decimator": layers, "cores": layers}).SerializeToString()
+
+    shown = settings_dict(settings_pb2.Settings.FromString(sent))
+
+    assert shown["decimator"] == shown["cores"] == {str(k): v for k, v in layers.items()}
+
+
+def test_a_misspelt_setting_names_the_nearest_one() -> None:
+    with pytest.raises(speckfarm.BadRequest, match="Did you mean decimator") as caught:
+        build_settings({"decimater": {0: 4}})
+
+    assert caught.value.reason == "UNKNOWN_SETTING"
+    assert caught.value.metadata["found"] == "decimater"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reset", "none"),
+        ("reset", {"first": "zero"}),
+        ("lower_clip", "low"),
+        ("lower_clip", True),
+        ("decimator", 4),
+        ("decimator", {0: 2.5}),
+        ("decimator", {0: 2**40}),
+        ("monitor", 2),
+        ("monitor", "2"),
+        ("cores", [3]),
+        ("polarity", None),
+        ("state", 1),
+    ],
+)
+def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: object) -> None:
+    with pytest.raises(speckfarm.BadRequest) as caught:
+        build_settings({key: value})
+
+    assert caught.value.reason == "SETTING_OUT_OF_RANGE"
+    assert key in caught.value.message
+
+
+def test_settings_are_those_of_the_protocol() -> None:
+    fields = set(settings_pb2.Settings.DESCRIPTOR.fields_by_name) - {"layer_reset"}
+
+    assert set(KEYS) == fields
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(None, "off"), (4, "4"), ("zero", "zero"), ((0, 2), "0+2"), (-1.5, "-1.5")]
+)
+def test_sweep_values_become_words(value: object, word: str) -> None:
+    assert sweep_word(value) == word
+
+
+def test_event_arrays_become_one_file_with_offsets_and_labels() -> None:
+    arrays = [as_event_array((EVENTS, 7)), as_event_array((EVENTS[:1], 8))]
+
+    stored = np.load(io.BytesIO(recording_file(arrays)))
+
+    assert stored["offsets"].tolist() == [0, 2, 3]
+    assert stored["labels"].tolist() == [7, 8]
+    assert stored["events"]["t"].tolist() == [5, 9, 5]
+    assert stored["events"]["p"].tolist() == [0, 1, 0]
+
+
+def test_equal_arrays_make_equal_files() -> None:
+    first, second = (recording_file([as_event_array(EVENTS)]) for _ in range(2))
+
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros((3, 4)), "fields t, x, y, p"),
+        (EVENTS.reshape(2, 1), "one dimension"),
+        (np.array([(0.5, 0, 0, 0)], [(n, "f8") for n in "txyp"]), "whole microseconds"),
+        (np.array([(0, 300, 0, 0)], [(n, "i8") for n in "txyp"]), "300 to 300; 0 to 255"),
+    ],
+)
+def test_an_array_that_is_no_recording_says_what_is_wanted(value: object, words: str) -> None:
+    with pytest.raises(speckfarm.BadRequest, match=words):
+        as_event_array(value)
+
+
+def test_report_has_exactly_the_fields_of_the_contract() -> None:
+    layer = models_pb2.LayerReport(layer=0, name="conv0")
+    report = read_report(models_pb2.CheckModelResponse(model="a" * 64, layers=[layer]))
+
+    plain = json.loads(json.dumps(report.to_dict()))
+
+    assert list(plain) == ["model", "chip", "deployable", "findings", "layers"]
+    assert list(plain["layers"][0]) == [
+        "layer", "name", "core", "kernel_entries", "neuron_entries", "synops_per_event",
+        "synops_limit",
+    ]  # fmt: skip
+    assert plain["layers"][0]["core"] is None
+
+
+def test_result_has_exactly_the_fields_of_the_contract() -> None:
+    result = Result(None, result_message())  # type: ignore[arg-type] # nothing is fetched
+
+    plain = json.loads(json.dumps(result.to_dict()))
+
+    assert list(plain) == [
+        "job", "state", "board", "board_kind", "chip", "model", "configuration", "settings",
+        "recordings", "accuracy", "latency", "findings", "timings_ms",
+    ]  # fmt: skip
+    assert list(plain["recordings"][0]) == [
+        "recording", "name", "label", "prediction", "counts", "input_events", "output_events",
+        "duration_us", "decision_us", "latency",
+    ]  # fmt: skip
+    assert list(plain["latency"]) == list(plain["recordings"][0]["latency"]) == LATENCY_KEYS
+    assert list(plain["timings_ms"]) == ["queue", "configure", "reset", "run", "collect", "total"]
+
+
+def test_what_was_not_measured_is_null_never_zero() -> None:
+    result = Result(None, result_message())  # type: ignore[arg-type]
+
+    silent = result.to_dict()["recordings"][1]  # type: ignore[index]
+
+    assert silent["decision_us"] is None
+    assert silent["latency"]["p50_us"] is None
+    assert silent["latency"]["method"] is None
+
+
+def test_predictions_and_labels_are_arrays_in_the_order_of_the_recordings() -> None:
+    result = Result(None, result_message())  # type: ignore[arg-type]
+
+    assert result.predictions.tolist() == [3, -1]
+    assert result.labels is not None
+    assert result.labels.tolist() == [3, 4]
+
+
+def test_without_any_farm_the_error_says_how_to_get_one() -> None:
+    with pytest.raises(speckfarm.FarmUnavailable, match="speckfarm-server serve"):
+        find_endpoint()
+
+
+def test_the_local_server_is_found_without_arguments() -> None:
+    local_path().parent.mkdir(parents=True)
+    local_path().write_text('{"server": "127.0.0.1:50051", "token": "t", "fingerprint": null}')
+
+    assert find_endpoint() == Endpoint(server="127.0.0.1:50051", token="t")
+
+
+def test_arguments_come_before_environment_before_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_login(Endpoint(server="127.0.0.1:1", token="saved"))
+    monkeypatch.setenv("SPECKFARM_SERVER", "127.0.0.1:2")
+    monkeypatch.setenv("SPECKFARM_TOKEN", "environment")
+
+    assert find_endpoint("127.0.0.1:3", "argument").token == "argument"
+    assert find_endpoint() == Endpoint(server="127.0.0.1:2", token="environment")
+    monkeypatch.delenv("SPECKFARM_SERVER")
+    monkeypatch.delenv("SPECKFARM_TOKEN")
+    assert find_endpoint() == Endpoint(server="127.0.0.1:1", token="saved")
+
+
+def test_a_saved_token_is_never_shown_to_another_server() -> None:
+    save_login(Endpoint(server="127.0.0.1:1", token="saved"))
+
+    with pytest.raises(speckfarm.Unauthenticated, match="No token is known for 127.0.0.1:2"):
+        find_endpoint("127.0.0.1:2")
+
+
+def test_saved_logins_are_readable_by_their_owner_only() -> None:
+    save_login(Endpoint(server="127.0.0.1:1", token="saved"))
+
+    assert stat.S_IMODE(profile_path().stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("server", ["speck.lab:50051", "192.168.0.7:50051", "0.0.0.0:50051"])
+def test_a_token_is_not_sent_in_clear_text_over_a_network(server: str) -> None:
+    with pytest.raises(speckfarm.NotAllowed, match="speckfarm login"):
+        find_endpoint(server, "secret")
+
+
+@pytest.mark.parametrize("server", ["localhost:1", "127.0.0.1:1", "[::1]:1"])
+def test_loopback_needs_no_certificate(server: str) -> None:
+    assert make_endpoint(server, "secret", None).certificate is None
+
+
+def test_a_login_brings_its_certificate_back() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    endpoint = Endpoint(
+        server="speck.lab:1", token="t", certificate=Certificate(pem=pem, name="speckfarm")
+    )
+    save_login(endpoint)
+
+    assert find_endpoint() == endpoint
+
+
+@pytest.mark.parametrize("server", ["speck.lab", "speck.lab:", ":50051", "speck.lab:99999"])
+def test_an_address_without_host_or_port_is_refused(server: str) -> None:
+    with pytest.raises(speckfarm.FarmUnavailable, match="HOST:PORT is wanted"):
+        find_endpoint(server, "t")
+
+
+def test_since_takes_spans_dates_and_datetimes() -> None:
+    now = datetime(2026, 3, 8, 12, tzinfo=timezone.utc)
+
+    assert parse_since("7d", now=now) == datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+    assert parse_since(timedelta(hours=1), now=now).hour == 11
+    assert parse_since("2026-03-01T00:00:00+00:00", now=now).day == 1
+    with pytest.raises(speckfarm.BadRequest, match="wanted: 30m, 24h"):
+        parse_since("last week", now=now)

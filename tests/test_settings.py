@@ -1,0 +1,150 @@
+"""Settings: ranges with advice, one canonical text, and the words a sweep uses."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speckfarm_server.chip import DECIMATOR_CODES
+from speckfarm_server.errors import BadInput
+from speckfarm_server.settings import KEYS, Settings, from_canonical, with_key
+
+LAYERS = st.integers(0, 8)
+LEGAL = st.builds(
+    Settings,
+    reset=st.sampled_from(["subtract", "zero"]),
+    layer_reset=st.dictionaries(LAYERS, st.sampled_from(["subtract", "zero"])),
+    lower_clip=st.floats(-100, -0.01),
+    input_dt_us=st.none() | st.floats(0.1, 1e6),
+    decimator=st.dictionaries(LAYERS, st.sampled_from(sorted(DECIMATOR_CODES))),
+    monitor=st.lists(LAYERS, unique=True).map(lambda found: tuple(sorted(found))),
+    cores=st.permutations(range(9)).map(lambda found: {0: found[0], 3: found[1]}),
+    polarity=st.sampled_from(["keep", "merge", "on", "off"]),
+    slow_clock_hz=st.none() | st.floats(10, 10_000),
+    state=st.sampled_from(["reset", "keep"]),
+)
+
+
+@given(made=LEGAL)
+def test_canonical_text_reads_back_the_same(made: Settings) -> None:
+    assert from_canonical(made.canonical()) == made
+    assert from_canonical(made.canonical()).canonical() == made.canonical()
+
+
+def test_equal_settings_have_equal_text() -> None:
+    one = Settings(decimator={1: 2, 0: 4}, monitor=(2, 1, 2), input_dt_us=1000, slow_clock_hz=50)
+    other = Settings(decimator={0: 4, 1: 2}, monitor=(1, 2), input_dt_us=1e3, slow_clock_hz=50.0)
+
+    assert one.canonical() == other.canonical()
+
+
+def test_every_setting_is_in_the_text() -> None:
+    text = json.loads(Settings().canonical())
+
+    assert set(text) == {*KEYS, "layer_reset"}
+
+
+OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
+    ("reset", {"reset": "half"}),
+    ("reset.2", {"layer_reset": {2: "half"}}),
+    ("reset.9", {"layer_reset": {9: "zero"}}),
+    ("lower_clip", {"lower_clip": 0.0}),
+    ("lower_clip", {"lower_clip": float("nan")}),
+    ("input_dt_us", {"input_dt_us": 0.0}),
+    ("input_dt_us", {"input_dt_us": float("inf")}),
+    ("decimator.0", {"decimator": {0: 64}}),
+    ("decimator.9", {"decimator": {9: 2}}),
+    ("monitor", {"monitor": (-1,)}),
+    ("cores.0", {"cores": {0: 9}}),
+    ("cores.1", {"cores": {0: 3, 1: 3}}),
+    ("polarity", {"polarity": "both"}),
+    ("slow_clock_hz", {"slow_clock_hz": 9.0}),
+    ("slow_clock_hz", {"slow_clock_hz": 10_001.0}),
+    ("state", {"state": "forget"}),
+]
+
+
+@pytest.mark.parametrize(("path", "values"), OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_by_its_path(path: str, values: dict[str, Any]) -> None:
+    with pytest.raises(BadInput) as refused:
+        Settings(**values)
+
+    assert refused.value.reason == "SETTING_OUT_OF_RANGE"
+    assert [found for found, _ in refused.value.fields] == [path]
+    assert path in refused.value.message
+
+
+def test_all_values_out_of_range_are_named_at_once() -> None:
+    with pytest.raises(BadInput) as refused:
+        Settings(reset="half", lower_clip=1.0, decimator={0: 3}, cores={0: 9})
+
+    assert {path for path, _ in refused.value.fields} == {
+        "reset",
+        "lower_clip",
+        "decimator.0",
+        "cores.0",
+    }
+
+
+def test_a_layer_may_have_its_own_reset_mode() -> None:
+    made = Settings(reset="zero", layer_reset={1: "subtract"})
+
+    assert (made.reset_of(0), made.reset_of(1)) == ("zero", "subtract")
+
+
+WORDS: list[tuple[str, str, Settings]] = [
+    ("reset", "zero", Settings(reset="zero")),
+    ("reset.1", "zero", Settings(layer_reset={1: "zero"})),
+    ("lower_clip", "-2.5", Settings(lower_clip=-2.5)),
+    ("input_dt_us", "1000", Settings(input_dt_us=1000.0)),
+    ("input_dt_us", "off", Settings()),
+    ("decimator.0", "4", Settings(decimator={0: 4})),
+    ("decimator.0", "off", Settings()),
+    ("monitor", "0+2", Settings(monitor=(0, 2))),
+    ("monitor", "off", Settings()),
+    ("cores.0", "7", Settings(cores={0: 7})),
+    ("polarity", "merge", Settings(polarity="merge")),
+    ("slow_clock_hz", "100", Settings(slow_clock_hz=100.0)),
+    ("slow_clock_hz", "off", Settings()),
+    ("state", "keep", Settings(state="keep")),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "wanted"), WORDS)
+def test_a_setting_is_set_from_words(key: str, value: str, wanted: Settings) -> None:
+    assert with_key(Settings(), key, value) == wanted
+
+
+def test_a_key_replaces_what_was_set_before() -> None:
+    before = Settings(decimator={0: 4, 1: 8})
+
+    assert with_key(before, "decimator.0", "off") == Settings(decimator={1: 8})
+    assert with_key(before, "decimator.0", "2") == Settings(decimator={0: 2, 1: 8})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("decimater.0", "4", "UNKNOWN_SETTING"),
+        ("polarity.0", "on", "UNKNOWN_SETTING"),
+        ("decimator", "4", "SETTING_OUT_OF_RANGE"),
+        ("decimator.0", "four", "SETTING_OUT_OF_RANGE"),
+        ("decimator.zero", "4", "SETTING_OUT_OF_RANGE"),
+        ("decimator.0", "3", "SETTING_OUT_OF_RANGE"),
+        ("lower_clip", "off", "SETTING_OUT_OF_RANGE"),
+        ("slow_clock_hz", "fast", "SETTING_OUT_OF_RANGE"),
+        ("monitor", "0,1", "SETTING_OUT_OF_RANGE"),
+    ],
+)
+def test_wrong_words_are_refused(key: str, value: str, reason: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        with_key(Settings(), key, value)
+
+    assert refused.value.reason == reason
+
+
+def test_an_unknown_setting_names_the_nearest() -> None:
+    with pytest.raises(BadInput, match="did you mean decimator"):
+        with_key(Settings(), "decimater.0", "4")
