@@ -84,6 +84,8 @@ def write_graph(group: h5py.Group, nodes: Mapping[str, Fields], edges: Edges) ->
 
 def _write_fields(group: h5py.Group, fields: Fields) -> None:
     for name, value in fields.items():
+        if value is None:
+            continue
         if isinstance(value, str):
             group.create_dataset(name, data=value, dtype=h5py.string_dtype())
         elif isinstance(value, np.ndarray) and value.ndim:

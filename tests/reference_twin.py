@@ -140,10 +140,8 @@ class ReferenceTwin:
 
     def run_recording(self, events: list[Event]) -> list[tuple[int, int, int, int, int, int]]:
         """(t_ns, cause, layer, feature, y, x) of monitored layers, by time, then layer."""
-        if not events:
-            return []
         spikes = [Spike(e.t_us * 1000, i, e.feature, e.y, e.x) for i, e in enumerate(events)]
-        first_ns, last_ns = spikes[0].t_ns, spikes[-1].t_ns
+        first_ns, last_ns = (spikes[0].t_ns, spikes[-1].t_ns) if spikes else (0, -1)
         outputs = []
         number: int | None = self.first
         while number is not None:

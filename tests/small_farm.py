@@ -1,3 +1,4 @@
+# ruff: noqa: N802 (rpc names are CamelCase)
 """A real gRPC server with scripted answers: the client's protocol paths, without a farm."""
 
 from __future__ import annotations

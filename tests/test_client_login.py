@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import grpc
 import pytest
@@ -17,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import speckfarm
-from small_farm import SmallFarm, serving
 from speckfarm.certificate import fetch_certificate
 from speckfarm.login import login
 from speckfarm.profile import local_path, profile_path
+from tests.small_farm import SmallFarm, serving
 
 FIVE_MINUTES = timedelta(minutes=5)
 
@@ -67,9 +66,7 @@ def _make_certificate(name: str = "speckfarm", *, authority: bool = False) -> Ma
 
 
 @pytest.fixture(autouse=True)
-def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
 
 
@@ -215,10 +212,12 @@ def test_a_loopback_server_without_tls_needs_no_fingerprint() -> None:
             assert farm.info().user == "ada"
 
 
-def test_the_local_server_with_tls_is_found_by_its_fingerprint(
-    address: str, certificate: MadeCertificate
+@pytest.mark.parametrize("key", ["fingerprint", "certificate"])
+def test_the_local_server_with_tls_is_found_and_pinned(
+    address: str, certificate: MadeCertificate, key: str
 ) -> None:
-    local = {"server": address, "token": "secret", "fingerprint": certificate.fingerprint}
+    shown = {"fingerprint": certificate.fingerprint, "certificate": certificate.pem.decode()}
+    local = {"server": address, "token": "secret", key: shown[key]}
     local_path().parent.mkdir(parents=True)
     local_path().write_text(json.dumps(local))
 

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import speckfarm
-from small_farm import result_message
 from speckfarm.arrays import as_event_array, recording_file
 from speckfarm.certificate import Certificate
 from speckfarm.profile import (
@@ -32,20 +30,13 @@ from speckfarm.result import Result
 from speckfarm.settings import KEYS, build_settings, settings_dict, sweep_word
 from speckfarm.times import parse_since
 from speckfarm.v1 import models_pb2, settings_pb2
+from tests.small_farm import result_message
 
 LATENCY_KEYS = [
     "n", "uncaused", "method", "error_us", "first_output_us", "p50_us", "p90_us", "p99_us",
     "max_us", "drain_us", "drift_us_per_s",
 ]  # fmt: skip
 EVENTS = np.array([(5, 1, 2, 0), (9, 3, 4, 1)], [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "?")])
-
-
-@pytest.fixture(autouse=True)
-def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    for name in ("SPECKFARM_SERVER", "SPECKFARM_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def _modules_after(statement: str) -> set[str]:
@@ -283,7 +274,7 @@ def test_arguments_come_before_environment_before_login(monkeypatch: pytest.Monk
 def test_a_saved_token_is_never_shown_to_another_server() -> None:
     save_login(Endpoint(server="127.0.0.1:1", token="saved"))
 
-    with pytest.raises(speckfarm.Unauthenticated, match="No token is known for 127.0.0.1:2"):
+    with pytest.raises(speckfarm.Unauthenticated, match=r"No token is known for 127\.0\.0\.1:2"):
         find_endpoint("127.0.0.1:2")
 
 

@@ -11,10 +11,10 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 
 import speckfarm
-from small_farm import SmallFarm, event, result_message, serving, state_of, status
 from speckfarm import reattach, upload
 from speckfarm.events import EVENT_DTYPE, pack
 from speckfarm.v1 import findings_pb2, jobs_pb2
+from tests.small_farm import SmallFarm, event, result_message, serving, state_of, status
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: four chunks
 

@@ -4,9 +4,15 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from configurations import configuration, core
 
-from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
+from speckfarm_server.configuration import (
+    Configuration,
+    CoreConfiguration,
+    Destination,
+    from_bytes,
+    to_bytes,
+)
+from tests.configurations import configuration, core
 
 TWO = (
     core(2, core=3, input_shape=(1, 4, 4), destinations=(Destination(core=4, pooling=2),)),
@@ -88,6 +94,13 @@ def test_memory_order_of_an_array_does_not_change_the_digest() -> None:
     turned = replace(first, weights=np.asfortranarray(first.weights))
 
     assert replace(made(), cores=(turned, made().cores[1])).digest == made().digest
+
+
+def test_a_configuration_survives_its_bytes() -> None:
+    read = from_bytes(to_bytes(made()))
+
+    assert read.digest == made().digest
+    assert np.array_equal(read.cores[0].weights, made().cores[0].weights)
 
 
 def test_a_core_is_found_by_its_number() -> None:

@@ -92,6 +92,12 @@ def test_every_integer_fits_its_word_and_is_the_nearest(
     assert -32768 <= made.threshold_low <= 0
 
 
+def test_an_all_but_zero_layer_gives_zeros() -> None:
+    made = _one([0.0], None, 1e-45, -1e-45)
+
+    assert (made.weights.item(), made.threshold_high, made.threshold_low) == (0, 32767, -32768)
+
+
 @pytest.mark.parametrize("weight", [3e38, 1e-44, 0.0])
 def test_extreme_weights_neither_warn_nor_wrap(weight: float) -> None:
     made = _one([weight, -weight], None, 1.0, -1.0)

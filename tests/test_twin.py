@@ -1,61 +1,414 @@
-"""The twin equals the slow reference, spike by spike, and does what the chip is documented to do."""
+"""The twin equals the slow reference, spike by spike, and does what it is documented to do."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import fields
+import os
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference_twin import Event, ReferenceTwin
-from twin_builders import chip, chips, core, pack_events, recordings
 
 from speckfarm_server.chip import DECIMATOR_CODES
 from speckfarm_server.configuration import Configuration, Destination
-from speckfarm_server.twin import twin as twin_module
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.delay import delay_model
-from speckfarm_server.twin.kernel import compile_kernels, is_compiled
-from speckfarm_server.twin.twin import OUTPUT_DTYPE, Twin
+from speckfarm_server.twin.twin import Twin
+from tests.reference_twin import Event, ReferenceTwin
+from tests.twin_builders import chip, chips, core, pack_events, recordings
 
-slow_start = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+EXPLANATION = Path(__file__).parents[1] / "docs" / "explanation" / "twin.md"
+
+compared = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, leak: bool = False) -> tuple[Configuration, list[list[Event]]]:
-    """A chip and one to three recordings for it."""
+def cases(draw: st.DrawFn, *, leak: bool) -> tuple[Configuration, list[list[Event]]]:
+    """A chip and recordings for it."""
     configuration = draw(chips(leak=leak))
-    shape = configuration.input_shape
-    return configuration, draw(st.lists(recordings(shape), min_size=1, max_size=3))
+    one_recording = recordings(configuration.input_shape)
+    return configuration, draw(st.lists(one_recording, min_size=1, max_size=3))
 
 
-def run_whole(twin: Twin, events: list[Event]) -> list[tuple[int, ...]]:
+def run_recording(twin: Twin, events: list[Event]) -> list[tuple[int, ...]]:
     twin.start_recording()
     return twin.run(pack_events(events)).tolist()
 
 
-@slow_start
-@given(case=cases())
-def test_every_spike_of_every_recording_equals_the_reference(case):
-    configuration, recorded = case
+def busy_chain(rng: np.random.Generator) -> Configuration:
+    """Four layers that all fire, with strides, padding, pooling, shift, decimator and leak."""
+    shapes = [(9, 2, 5, 5), (17, 9, 3, 3), (5, 18, 3, 3), (10, 5, 2, 2)]
+    first, second, third, fourth = (rng.integers(-30, 60, shape) for shape in shapes)
+    bias = rng.integers(-20, 20, 17).astype(np.int16)
+    return chip(
+        core(first, (13, 15), core=3, stride=(2, 1), padding=(2, 1), threshold_high=150,
+             destinations=(Destination(core=0),)),
+        core(second, (7, 13), core=0, layer=1, padding=(1, 1), decimator=2, biases=bias,
+             leak_enable=True, destinations=(Destination(core=8, pooling=2, feature_shift=1),)),
+        core(third, (3, 6), core=8, layer=2, stride=(1, 2), padding=(1, 1), return_to_zero=True,
+             monitor_enable=False, destinations=(Destination(core=1),)),
+        core(fourth, (3, 3), core=1, layer=3, threshold_high=300, threshold_low=-1),
+        slow_clock_hz=2000.0,
+    )  # fmt: skip
+
+
+def pulses(count: int, *, start_us: int = 0) -> list[Event]:
+    """Events on one pixel, far apart."""
+    return [Event(start_us + 1000 * n, 0, 0, 0) for n in range(count)]
+
+
+def assert_equal_to_reference(configuration: Configuration, recorded: list[list[Event]]) -> None:
     twin, reference = Twin(configuration), ReferenceTwin(configuration)
-
     for events in recorded:
-        found = run_whole(twin, events)
+        assert run_recording(twin, events) == reference.run_recording(events)
+        in_order = [reference.cores[core.core] for core in configuration.cores]
+        assert twin.activity.input_spikes.tolist() == [core.input_spikes for core in in_order]
+        assert twin.activity.output_spikes.tolist() == [core.output_spikes for core in in_order]
+        assert twin.activity.synops.tolist() == [core.synops for core in in_order]
+        for layer, core_ in enumerate(in_order):
+            nonzero = {place: v for place, v in np.ndenumerate(twin.neurons(layer)) if v}
+            assert nonzero == {place: v for place, v in core_.neurons.items() if v}
 
-        assert found == reference.run_recording(events)
+
+@compared
+@given(case=cases(leak=False))
+def test_spikes_counts_and_states_equal_the_reference(case):
+    assert_equal_to_reference(*case)
 
 
-@slow_start
+@compared
 @given(case=cases(leak=True))
-def test_every_spike_equals_the_reference_with_leak_ticks(case):
-    configuration, recorded = case
-    twin, reference = Twin(configuration), ReferenceTwin(configuration)
+def test_spikes_counts_and_states_equal_the_reference_with_leak_ticks(case):
+    assert_equal_to_reference(*case)
 
-    for events in recorded:
-        found = run_whole(twin, events)
 
-        assert found == reference.run_recording(events)
+@compared
+@given(case=st.booleans().flatmap(lambda leak: cases(leak=leak)), data=st.data())
+def test_a_recording_may_be_cut_anywhere(case, data):
+    configuration, (events, *_) = case
+    cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=4).map(sorted))
+    packed = pack_events(events)
+    whole, cut = Twin(configuration), Twin(configuration)
+
+    expected = whole.run(packed)
+    slices = [cut.run(packed[a:b]) for a, b in pairwise([0, *cuts, len(events)])]
+
+    found = np.concatenate(slices)
+    assert found[np.lexsort((found["layer"], found["t_ns"]))].tolist() == expected.tolist()
+    for layer in range(len(configuration.cores)):
+        times_ns = found["t_ns"][found["layer"] == layer]
+        assert (np.diff(times_ns) >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_busy_chain_of_four_layers_equals_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    configuration = busy_chain(rng)
+    events = [
+        Event(int(t_us), *map(int, rng.integers(0, (2, 13, 15))))
+        for t_us in np.sort(rng.integers(0, 2000, 40))
+    ]
+
+    assert_equal_to_reference(configuration, [events, events])
+
+    assert ReferenceTwin(configuration).run_recording(events)[-1][2] == 3
+
+
+def test_more_events_than_a_slice_holds_equal_the_reference():
+    configuration = chip(core(np.full((2, 1, 1, 1), 60), (1, 1), decimator=4))
+
+    assert_equal_to_reference(configuration, [pulses(5000), pulses(4096), pulses(1)])
+
+
+def test_more_spikes_than_a_buffer_holds_equal_the_reference():
+    wide = core(
+        np.ones((16, 1, 16, 16)), (64, 64), padding=(7, 7), threshold_high=0, monitor_enable=False,
+        destinations=(Destination(core=5, pooling=4),),
+    )  # fmt: skip
+    narrow = core(np.ones((1, 16, 1, 1)), (15, 15), stride=(8, 8), core=5, layer=1)
+    burst = [Event(n, 0, 32, 32) for n in range(40)]
+
+    assert_equal_to_reference(chip(wide, narrow), [burst])
+
+
+def test_a_kernel_lies_as_in_a_convolution_of_torch():
+    twin = Twin(chip(core([[[[1, 2], [3, 4]]]], (2, 3))))
+
+    twin.run(pack_events([Event(0, 0, 1, 1)]))
+
+    assert twin.neurons(0).tolist() == [[[4, 3]]]
+
+
+def test_an_empty_recording_has_no_output():
+    twin = Twin(chip(core([[[[127]]]], (1, 1))))
+
+    assert run_recording(twin, []) == []
+
+
+@pytest.mark.parametrize("interval", DECIMATOR_CODES)
+def test_the_decimator_passes_each_nth_spike_across_resets_of_the_state(interval):
+    twin = Twin(chip(core([[[[100]]]], (1, 1), decimator=interval)))
+
+    first = run_recording(twin, pulses(interval + 1))
+    twin.reset_state()
+    second = run_recording(twin, pulses(2 * interval))
+
+    assert [spike[1] for spike in first] == [interval - 1]
+    assert [spike[1] for spike in second] == [interval - 2, 2 * interval - 2]
+
+
+def test_the_decimator_counts_all_neurons_of_a_core_together():
+    twin = Twin(chip(core(np.full((3, 1, 1, 1), 100), (1, 1), decimator=2)))
+
+    spikes = twin.run(pack_events(pulses(2)))
+
+    assert spikes["feature"].tolist() == [1, 0, 2]
+    assert twin.activity.output_spikes.tolist() == [6]
+
+
+def test_configuring_clears_the_decimator():
+    configuration = chip(core([[[[100]]]], (1, 1), decimator=2))
+    Twin(configuration).run(pack_events(pulses(1)))
+
+    assert run_recording(Twin(configuration), pulses(1)) == []
+
+
+def test_neurons_keep_their_state_until_it_is_reset():
+    twin = Twin(chip(core([[[[60]]]], (1, 1))))
+
+    counts = [len(run_recording(twin, pulses(1))) for _ in range(2)]
+    twin.reset_state()
+    counts += [len(run_recording(twin, pulses(1))) for _ in range(2)]
+
+    assert counts == [0, 1, 0, 1]
+    assert twin.neurons(0).tolist() == [[[20]]]
+
+
+def test_return_to_zero_forgets_the_rest():
+    twin = Twin(chip(core([[[[60]]]], (1, 1), return_to_zero=True)))
+
+    run_recording(twin, pulses(2))
+
+    assert twin.neurons(0).tolist() == [[[0]]]
+
+
+def test_a_neuron_fires_once_per_event_and_keeps_what_is_left():
+    twin = Twin(chip(core([[[[127]]]], (1, 1), threshold_high=50)))
+
+    spikes = run_recording(twin, pulses(2))
+
+    assert [spike[1] for spike in spikes] == [0, 1]
+    assert twin.neurons(0).tolist() == [[[154]]]
+
+
+def test_a_neuron_saturates_at_32767():
+    twin = Twin(chip(core([[[[127]]]], (1, 1), threshold_high=32767)))
+
+    spikes = run_recording(twin, pulses(259))  # 258 * 127 = 32766
+
+    assert [spike[1] for spike in spikes] == [258]
+    assert twin.neurons(0).tolist() == [[[0]]]
+
+
+def test_every_neuron_that_is_reached_fires_at_threshold_zero():
+    twin = Twin(chip(core(np.zeros((1, 1, 3, 3)), (5, 5), threshold_high=0)))
+
+    spikes = twin.run(pack_events([Event(0, 0, 1, 4)]))
+
+    assert list(zip(spikes["y"].tolist(), spikes["x"].tolist(), strict=True)) == [(0, 2), (1, 2)]
+
+
+def test_zero_weights_are_counted():
+    twin = Twin(chip(core(np.zeros((4, 1, 3, 3)), (5, 5))))
+
+    twin.run(pack_events([Event(0, 0, 2, 2)]))
+
+    assert twin.activity.synops.tolist() == [36]
+
+
+def test_pooling_behind_the_exit_is_left_to_the_host():
+    twin = Twin(chip(core([[[[100]]]], (8, 8), exit_pooling=4)))
+
+    spikes = twin.run(pack_events([Event(0, 0, 7, 5)]))
+
+    assert spikes[["y", "x"]].tolist() == [(7, 5)]
+
+
+def test_rows_that_pooling_leaves_over_do_not_arrive():
+    first = core([[[[100]]]], (5, 5), destinations=(Destination(core=7, pooling=2),))
+    twin = Twin(chip(first, core([[[[100]]]], (2, 2), core=7, layer=1)))
+
+    spikes = twin.run(pack_events([Event(0, 0, 4, 4), Event(9, 0, 3, 3)]))
+
+    assert spikes[["layer", "y", "x"]].tolist() == [(0, 4, 4), (0, 3, 3), (1, 1, 1)]
+    assert twin.activity.input_spikes.tolist() == [2, 1]
+
+
+def test_spikes_follow_destinations_not_the_order_of_cores():
+    last = core([[[[100]]]], (1, 1), layer=1)
+    first = core([[[[100]]]], (1, 1), core=4, destinations=(Destination(core=2),))
+    twin = Twin(chip(last, first))
+
+    spikes = twin.run(pack_events(pulses(1)))
+
+    assert spikes["layer"].tolist() == [0, 1]
+
+
+def test_spikes_of_leak_ticks_and_what_they_cause_are_uncaused():
+    first = core(
+        [[[[1]]]], (1, 1), biases=np.array([50], np.int16), leak_enable=True,
+        destinations=(Destination(core=7),),
+    )  # fmt: skip
+    second = core([[[[100]]]], (1, 1), core=7, layer=1)
+    twin = Twin(chip(first, second, slow_clock_hz=1000.0))
+
+    spikes = twin.run(pack_events([Event(500, 0, 0, 0), Event(3000, 0, 0, 0)]))
+
+    assert spikes[["t_ns", "cause", "layer"]].tolist() == [
+        (2_500_000 + 300 + 33 + 70, -1, 0),  # ticks at 1.5 and 2.5 ms
+        (2_500_403 + 300 + 33 + 70, -1, 1),
+    ]
+
+
+def test_biases_do_nothing_without_the_slow_clock():
+    leaky = core([[[[1]]]], (1, 1), biases=np.array([50], np.int16), leak_enable=True)
+    twin = Twin(chip(leaky))
+
+    assert run_recording(twin, pulses(9)) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 8])
+def test_times_follow_the_delay_model(number):
+    twin = Twin(chip(core(np.full((3, 1, 1, 1), 100), (1, 1), core=number)))
+    delays = delay_model("speck2f", number, ASSUMPTIONS)
+
+    spikes = twin.run(pack_events([Event(5, 0, 0, 0)] * 2))
+
+    start_ns = delays.start_ns(5000, 0)
+    expected = [delays.output_ns(start_ns, done) for done in (1, 2, 3)]
+    start_ns = delays.start_ns(5000, delays.busy_ns(start_ns, 3))
+    expected += [delays.output_ns(start_ns, done) for done in (1, 2, 3)]
+    assert spikes["t_ns"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Event(2, 1, 0, 0), "event 1: feature is 1, must be 0 to 0"),
+        (Event(2, 0, 2, 0), "event 1: y is 2, must be 0 to 1"),
+        (Event(2, 0, 0, 3), "event 1: x is 3, must be 0 to 2"),
+        (Event(0, 0, 0, 0), "event 1 is 1 us before the last one; sort events by time"),
+    ],
+)
+def test_events_that_do_not_fit_are_refused_before_any_is_run(wrong, message):
+    twin = Twin(chip(core([[[[100]]]], (2, 3))))
+
+    with pytest.raises(ValueError, match=message):
+        twin.run(pack_events([Event(1, 0, 0, 0), wrong]))
+
+    assert twin.activity.input_spikes.tolist() == [0]
+
+
+def test_events_of_another_layer_are_refused():
+    twin = Twin(chip(core([[[[100]]]], (2, 3))))
+
+    with pytest.raises(ValueError, match="event 0: layer is 3, must be 0 to 0"):
+        twin.run(np.array([3 << 24], np.uint64))
+
+
+def test_time_may_not_go_back_between_slices_but_between_recordings():
+    twin = Twin(chip(core([[[[100]]]], (1, 1))))
+    twin.run(pack_events([Event(7, 0, 0, 0)]))
+
+    with pytest.raises(ValueError, match="event 0 is 1 us before"):
+        twin.run(pack_events([Event(6, 0, 0, 0)]))
+    assert len(run_recording(twin, [Event(6, 0, 0, 0)])) == 1
+
+
+def test_an_abandoned_stream_leaves_nothing_behind():
+    configuration = chip(
+        core([[[[100]]]], (1, 1), destinations=(Destination(core=7),)),
+        core([[[[100]]]], (1, 1), core=7, layer=1),
+    )
+    twin = Twin(configuration)
+    next(twin.stream(pack_events(pulses(5000))))
+
+    twin.reset_state()
+    found = run_recording(twin, pulses(3))
+
+    assert found == run_recording(Twin(configuration), pulses(3))
+
+
+def test_forks_merges_and_loops_are_refused():
+    to_2, to_3 = Destination(core=2), Destination(core=3)
+    shapes = {
+        "fork": (core([[[[1]]]], (1, 1), core=1, destinations=(to_2, to_3)),
+                 core([[[[1]]]], (1, 1)), core([[[[1]]]], (1, 1), core=3)),
+        "merge": (core([[[[1]]]], (1, 1), core=1, destinations=(to_3,)),
+                  core([[[[1]]]], (1, 1), destinations=(to_3,)), core([[[[1]]]], (1, 1), core=3)),
+        "loop": (core([[[[1]]]], (1, 1), core=1, destinations=(to_2,)),
+                 core([[[[1]]]], (1, 1), destinations=(to_2,))),
+        "nowhere": (core([[[[1]]]], (1, 1), destinations=(to_3,)),),
+    }  # fmt: skip
+
+    for cores in shapes.values():
+        with pytest.raises(ValueError, match="the twin runs one chain of cores"):
+            Twin(chip(*cores))
+
+
+def test_shapes_that_contradict_each_other_are_refused():
+    with pytest.raises(
+        ValueError, match="core 2, biases: found \\(2,\\), other fields say \\(1,\\)"
+    ):
+        Twin(chip(core([[[[1]]]], (1, 1), biases=np.zeros(2, np.int16))))
+
+
+def test_firing_above_the_threshold_only_is_an_option():
+    configuration = chip(core([[[[100]]]], (1, 1)))
+
+    at, above = Twin(configuration), Twin(configuration, assumptions=Assumptions(fires=">"))
+
+    assert [len(run_recording(twin, pulses(2))) for twin in (at, above)] == [2, 1]
+
+
+def test_passing_the_first_spike_of_n_is_an_option():
+    configuration = chip(core([[[[100]]]], (1, 1), decimator=4))
+    twin = Twin(configuration, assumptions=Assumptions(decimator_passes="first"))
+
+    spikes = run_recording(twin, pulses(9))
+
+    assert [spike[1] for spike in spikes] == [0, 4, 8]
+
+
+def test_an_assumption_that_the_twin_is_not_built_on_is_refused():
+    with pytest.raises(ValueError, match="saturation: found 'wraps'"):
+        Assumptions(saturation="wraps")
+
+
+def test_the_digest_tells_assumptions_apart():
+    assert ASSUMPTIONS.digest() == Assumptions().digest()
+    assert ASSUMPTIONS.digest() != Assumptions(fixed_ns=301).digest()
+
+
+def test_every_assumption_is_explained():
+    explained = EXPLANATION.read_text("utf-8")
+
+    assert [name for name in Assumptions.__dataclass_fields__ if f"`{name}`" not in explained] == []
+
+
+def test_a_process_can_tell_that_it_is_about_to_compile(tmp_path):
+    program = (
+        "from speckfarm_server.twin.kernel import compile_kernels, is_compiled\n"
+        "before = is_compiled()\ncompile_kernels()\nprint(before, is_compiled())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["False", "True"]

@@ -29,7 +29,7 @@ class Certificate:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the DER bytes in lower-case hex."""
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.pem)).hexdigest()
+        return fingerprint_of(self.pem)
 
 
 def fetch_certificate(server: str) -> Certificate | None:
@@ -49,6 +49,11 @@ def fetch_certificate(server: str) -> Certificate | None:
         return None
     pem = ssl.DER_cert_to_PEM_cert(der)
     return Certificate(pem=pem, name=_name(server, pem))
+
+
+def fingerprint_of(pem: str) -> str:
+    """SHA-256 of the DER bytes in lower-case hex."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
 def split_address(server: str) -> tuple[str, int]:

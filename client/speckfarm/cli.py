@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
-        screen.note("interrupted before a job was created")
+        screen.note("interrupted; what was queued goes on, `speckfarm jobs` lists it")
         return CANCELLED
 
 

@@ -258,14 +258,18 @@ def _words(value: object) -> str:
 
 def _event_words(event: JobEvent) -> str:
     clock = "" if event.time is None else f"{event.time.astimezone():%H:%M:%S} "
-    done = f" {event.recordings_done} recordings done" if event.recordings_done else ""
-    return f"{clock}{event.state} {event.message}{done}".rstrip()
+    is_running = event.state == "RUNNING" and event.recordings_done
+    words = f"{event.recordings_done} recordings done" if is_running else event.message
+    return f"{clock}{event.state} {words}".rstrip()
 
 
 def _benchmarks(found: Sequence[Benchmark]) -> Answer:
     plain = [benchmark.summary_dict() for benchmark in found]
-    columns = ("benchmark", "user", "created", "chip", "board_kind", "points_done", "points_total")
-    return Answer(plain=plain, rows=[flat(each) for each in plain], columns=columns)
+    axes = [" ".join(f"{k}={','.join(v)}" for k, v in each.axes.items()) for each in found]
+    columns = ("benchmark", "user", "created", "chip", "axes", "points_done", "points_total")
+    rows = [flat(each | {"axes": words}) for each, words in zip(plain, axes, strict=True)]
+    below = [] if plain else ["nothing to list"]
+    return Answer(plain=plain, rows=rows, columns=columns, below=below)
 
 
 def _listed(found: Sequence[_Listed], columns: Sequence[str] = ()) -> Answer:

@@ -14,6 +14,7 @@ from speckfarm.errors import ModelRejected, SpeckfarmError
 Row = Mapping[str, object]
 DIGEST_COLUMNS = ("model", "recording", "configuration", "key")
 SHORT_DIGEST = 12
+MAPS = ("layer_reset", "decimator", "cores", "metadata")  # their keys differ from row to row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +132,14 @@ def write_csv(rows: Sequence[Row], file: TextIO) -> None:
 
 
 def flat(row: Row) -> dict[str, object]:
-    """A row whose nested objects became columns of their own, lists became words."""
+    """A row whose nested objects became columns of their own, lists and maps became words."""
     columns: dict[str, object] = {}
     for key, value in row.items():
-        if isinstance(value, Mapping):
+        if key in MAPS and isinstance(value, Mapping):
+            columns[key] = " ".join(f"{inner}={each}" for inner, each in value.items())
+        elif key == "error" and isinstance(value, Mapping):
+            columns[key] = value["reason"]
+        elif isinstance(value, Mapping):
             columns |= {f"{key}_{inner}": each for inner, each in flat(value).items()}
         elif isinstance(value, (list, tuple)):
             columns[key] = " ".join(str(each) for each in value)

@@ -86,7 +86,10 @@ def _add_job_commands(commands: Subparsers) -> None:
 
 def _add_lists(commands: Subparsers) -> None:
     boards = _command(commands, "boards", "list boards, or take one out of service and back")
-    boards.add_argument("action", nargs="?", choices=("list", "drain", "undrain"), default="list")
+    boards.add_argument(
+        "action", nargs="?", choices=("list", "drain", "undrain"), default="list",
+        help="drain: out of service after its current job; undrain: back; default list",
+    )  # fmt: skip
     boards.add_argument("board", metavar="ID", nargs="?", help="board to drain or undrain")
     plain = {
         "models": "list registered models, newest first",
@@ -96,9 +99,9 @@ def _add_lists(commands: Subparsers) -> None:
     for name, text in plain.items():
         _add_limit(_command(commands, name, text))
     usage = _command(commands, "usage", "sum up who used what")
-    usage.add_argument("--by", choices=("user", "board", "model", "day"), default="user")
+    _add_by(usage, "user", "board", "model", "day")
     latency = _command(commands, "latency", "merge the latency of all succeeded jobs")
-    latency.add_argument("--by", choices=("model", "board", "week"), default="model")
+    _add_by(latency, "model", "board", "week")
     for command in (usage, latency):
         command.add_argument(
             "--since", metavar="TIME", help="e.g. 24h, 7d, 4w, 2026-03-01; default: everything"
@@ -163,6 +166,11 @@ def _add_waiting(parser: argparse.ArgumentParser) -> None:
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=int, default=50, help="at most N; default 50")
+
+
+def _add_by(parser: argparse.ArgumentParser, *groups: str) -> None:
+    text = f"what makes a row; default {groups[0]}"
+    parser.add_argument("--by", choices=groups, default=groups[0], help=text)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -50,11 +50,11 @@ def interruptible(
     try:
         yield
     except KeyboardInterrupt:
-        screen.note(
-            f"\n{what} goes on without you. Attach again: {again}\n"
-            f"Press Ctrl-C again within {SECOND_INTERRUPT_S:.0f} s to cancel it."
-        )
         try:
+            screen.note(
+                f"\n{what} goes on without you. Attach again: {again}\n"
+                f"Press Ctrl-C again within {SECOND_INTERRUPT_S:.0f} s to cancel it."
+            )
             time.sleep(SECOND_INTERRUPT_S)
         except KeyboardInterrupt:
             cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -11,24 +10,11 @@ from typing import TYPE_CHECKING
 
 from speckfarm.benchmark import Benchmark
 from speckfarm.connection import Connection
-from speckfarm.errors import BadRequest, ModelRejected
-from speckfarm.findings import read_finding
+from speckfarm.create import create_benchmark, create_job
+from speckfarm.errors import BadRequest
 from speckfarm.job import Job
-from speckfarm.operands import (
-    ModelLike,
-    RecordingLike,
-    register_model,
-    register_recordings,
-    upload_model,
-)
-from speckfarm.options import (
-    GRID_KEYS,
-    QUEUE_KEYS,
-    GridOptions,
-    JobOptions,
-    split_options,
-    to_duration,
-)
+from speckfarm.operands import ModelLike, RecordingLike, upload_model
+from speckfarm.options import GridOptions, JobOptions
 from speckfarm.profile import find_endpoint
 from speckfarm.report import Report, read_report
 from speckfarm.rows import (
@@ -45,7 +31,7 @@ from speckfarm.rows import (
     read_recording,
     read_usage_row,
 )
-from speckfarm.settings import SettingOptions, build_settings, sweep_word
+from speckfarm.settings import SettingOptions, build_settings
 from speckfarm.times import since_timestamp
 from speckfarm.v1 import (
     benchmarks_pb2,
@@ -56,7 +42,7 @@ from speckfarm.v1 import (
     recordings_pb2,
     usage_pb2,
 )
-from speckfarm.words import kind_number, latency_group, state_number, usage_group
+from speckfarm.words import latency_group, state_number, usage_group
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -126,14 +112,14 @@ class Farm:
         if not recordings:
             text = "run() needs at least one recording; flash() configures a board without"
             raise BadRequest("NO_RECORDING", text)
-        return self._create_job(model, recordings, options)
+        return create_job(self._connection, model, recordings, options)
 
     def flash(self, model: ModelLike, **options: Unpack[JobOptions]) -> Job:
         """Queue a job that only configures a board.
 
         >>> farm.flash("model.nir", board="devkit-1").wait()  # doctest: +SKIP
         """
-        return self._create_job(model, (), options)
+        return create_job(self._connection, model, (), options)
 
     def job(self, job_id: str) -> Job:
         """An existing job. Raises NotFound.
@@ -183,23 +169,10 @@ class Farm:
         ...     ["a.nir", "b.nir"], "digits.npz", sweep={"decimator.0": [None, 2, 4]}
         ... )
         """
-        settings, queue = split_options(options, GRID_KEYS)
         many = [models] if isinstance(models, (str, bytes, os.PathLike)) else models
-        axes = [
-            benchmarks_pb2.SweepAxis(key=key, values=[sweep_word(value) for value in values])
-            for key, values in (sweep or {}).items()
-        ]
-        request = benchmarks_pb2.CreateBenchmarkRequest(
-            settings=build_settings(settings, also_known=GRID_KEYS),
-            axes=axes,
-            chip=queue.get("chip") or "",
-            board_kind=kind_number(queue.get("kind")),
-            request_id=queue.get("request_id") or uuid.uuid4().hex,
-            models=[register_model(self._connection, model) for model in many],
-            recordings=register_recordings(self._connection, recordings),
+        return create_benchmark(
+            self._connection, many, recordings, sweep=sweep or {}, options=options
         )
-        create = self._connection.benchmarks.CreateBenchmark
-        return Benchmark(self._connection, self._connection.call(create, request).benchmark)
 
     def find_benchmark(self, benchmark_id: str) -> Benchmark:
         """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
@@ -276,37 +249,3 @@ class Farm:
         request = info_pb2.GetServerInfoRequest()
         answer = self._connection.call(self._connection.info.GetServerInfo, request)
         return read_info(answer, self.server)
-
-    def _create_job(
-        self, model: ModelLike, recordings: Sequence[RecordingLike], options: JobOptions
-    ) -> Job:
-        settings, queue = split_options(options, QUEUE_KEYS)
-        request = jobs_pb2.CreateJobRequest(
-            settings=build_settings(settings, also_known=QUEUE_KEYS),
-            chip=queue.get("chip") or "",
-            board_kind=kind_number(queue.get("kind")),
-            board=queue.get("board") or "",
-            request_id=queue.get("request_id") or uuid.uuid4().hex,
-            keep_lags=queue.get("keep_lags", False),
-            queue_timeout=to_duration(queue.get("queue_timeout_s")),
-            run_timeout=to_duration(queue.get("run_timeout_s")),
-            model=register_model(self._connection, model),
-            recordings=register_recordings(self._connection, recordings),
-        )
-        try:
-            answer = self._connection.call(self._connection.jobs.CreateJob, request)
-        except ModelRejected as error:
-            self._complete_findings(error, request)
-            raise
-        findings = tuple(read_finding(finding) for finding in answer.findings)
-        return Job(self._connection, answer.job, findings=findings)
-
-    def _complete_findings(self, error: ModelRejected, request: jobs_pb2.CreateJobRequest) -> None:
-        # A status has room for a few kilobytes; an answer has room for all.
-        found = sum(finding.severity == "error" for finding in error.findings)
-        if found < int(error.metadata.get("errors", 0)):
-            again = models_pb2.CheckModelRequest(
-                digest=request.model, chip=request.chip, settings=request.settings
-            )
-            answer = self._connection.call(self._connection.models.CheckModel, again)
-            error.findings = read_report(answer).findings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from speckfarm.certificate import Certificate, fetch_certificate, split_address
+from speckfarm.certificate import Certificate, fetch_certificate, fingerprint_of, split_address
 from speckfarm.errors import FarmUnavailable, NotAllowed, Unauthenticated
 
 HOW_TO_START = (
@@ -114,10 +114,10 @@ def certificate_changed(server: str, *, expected: str, found: str) -> FarmUnavai
 
 def _certificate(server: str, login: Mapping[str, str]) -> Certificate | None:
     pinned = _pinned(login)
-    expected = login.get("fingerprint")
-    if pinned or not expected:
+    if pinned or not (login.get("certificate") or login.get("fingerprint")):
         return pinned
-    shown = fetch_certificate(server)  # the local server tells only its fingerprint
+    expected = login.get("fingerprint") or fingerprint_of(login["certificate"])
+    shown = fetch_certificate(server)  # the local server does not tell the name in it
     if shown is None or shown.fingerprint != expected.lower():
         found = shown.fingerprint if shown else "none (no TLS)"
         raise certificate_changed(server, expected=expected, found=found)
@@ -125,7 +125,7 @@ def _certificate(server: str, login: Mapping[str, str]) -> Certificate | None:
 
 
 def _pinned(login: Mapping[str, str]) -> Certificate | None:
-    if not login.get("certificate"):
+    if not (login.get("certificate") and login.get("name")):
         return None
     return Certificate(pem=login["certificate"], name=login["name"])
 

@@ -96,11 +96,14 @@ def check(network: Network, chip: Chip, settings: Settings) -> Report:
         found += _placement_findings(drafts[0], chip)
         found += silent_features(drafts[0].configuration)
         found.append(synops_of_network(drafts[0].configuration, chip))
-    findings = _ordered(_without_consequences(found))
+    found += _unusable_numbers(integers, found)
+    needs = _layer_needs(drafts, network, chip)
     report = Report(
-        chip=chip.name, findings=findings, layers=_layer_needs(drafts, network, chip),
+        chip=chip.name,
+        findings=_ordered(_without_drafts(_without_consequences(found), needs)),
+        layers=needs,
         configuration=drafts[0].configuration if len(drafts) == 1 else None,
-    )  # fmt: skip
+    )
     return report if report.deployable else replace(report, configuration=None)
 
 
@@ -145,6 +148,17 @@ def _need(layer: Layer, integers: QuantisedLayer | None) -> Need:
         neuron_entries=chips.neuron_entries(features, height, width),
         bias_entries=features if has_bias else 0,
     )
+
+
+def _unusable_numbers(
+    integers: Sequence[QuantisedLayer | None], findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """A layer without integers is never deployable, whatever the rules on its numbers missed."""
+    faulty = {found.layer for found in findings if found.severity is Severity.ERROR}
+    for layer, integer in enumerate(integers):
+        if integer is None and layer not in faulty:
+            text = "r times input_dt_us makes numbers beyond 32 bits. Correct input_dt_us."
+            yield finding("WEIGHTS_NOT_FINITE", Severity.ERROR, layer, text, {})
 
 
 def _rule_findings(draft: _Draft, chip: Chip) -> Iterator[Finding]:
@@ -212,6 +226,12 @@ def _without_consequences(findings: Sequence[Finding]) -> list[Finding]:
         if (found.layer, found.reason) not in explained
     }
     return list(kept.values())
+
+
+def _without_drafts(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> list[Finding]:
+    """Drop what is said about a core that is only a draft."""
+    drafted = {need.layer for need in needs if need.core is None}
+    return [f for f in findings if f.reason != "CORE_NOT_REPRODUCIBLE" or f.layer not in drafted]
 
 
 def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -208,7 +208,7 @@ def _read_neurons(fields: Fields) -> Neurons | None:
     thresholds, r = fields.numbers("v_threshold"), fields.numbers("r")
     resets = fields.numbers("v_reset") if fields.has("v_reset") else np.zeros(1)
     if resets is not None and np.any(resets):
-        found = float(resets[np.nonzero(resets)][0])
+        found = float(resets[resets != 0].flat[0])
         text = f"resets to {found:g}; Speck resets to 0 or subtracts the threshold: use v_reset 0"
         fields.refuse("V_RESET", text, found=found, allowed=0)
     if thresholds is None or r is None or resets is None:

@@ -27,8 +27,10 @@ _ROLES = {
     PASSING: ("Input", "Output", ENTRY, EXIT, "Flatten"),
 }
 _ROLE_OF = {kind: role for role, kinds in _ROLES.items() for kind in kinds}
-# Errors with which the network is still whole: the check may go on and add its own.
+# Errors with which the network is still whole, so that the check can go on and add its own.
 _HARMLESS = ("NON_UNIFORM_THRESHOLD", "V_RESET")
+# The network keeps what these are about, and the check names them: not twice.
+_LEFT_TO_CHECK = ("NON_UNIFORM_THRESHOLD",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +59,7 @@ def parse_network(data: bytes) -> Parsed:
         findings += check_order(nodes) + mismatches
         if not any(_is_fatal(finding) for finding in findings):
             network = _build(nodes, parts, maps)
+            findings = [f for f in findings if f.reason not in _LEFT_TO_CHECK]
         findings = _with_layers(nodes, findings)
     return Parsed(network=network, findings=_limited(findings))
 

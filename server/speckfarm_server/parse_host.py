@@ -117,16 +117,15 @@ class _Helper:
         """Parse a file; returns the answer, a temporary file at its beginning."""
         time_s = self._time_limit_s or LIMITS[kind].time_s
         request = json.dumps({"kind": kind, "name": name, "time_s": time_s}).encode()
-        with self._lock, path.open("rb") as upload:
-            with contextlib.ExitStack() as closing:
-                answer = cast("BinaryIO", closing.enter_context(tempfile.TemporaryFile()))
-                end = self._ask(request, [upload.fileno(), answer.fileno()], time_s + GRACE_S)
-                answer.seek(0)
-                _check_end(end, answer, time_s)
-                if os.fstat(answer.fileno()).st_size > LIMITS[kind].answer_bytes:
-                    raise _crashed("its answer was too large")
-                closing.pop_all()  # the caller closes it
-                return answer
+        with self._lock, path.open("rb") as upload, contextlib.ExitStack() as closing:
+            answer = cast("BinaryIO", closing.enter_context(tempfile.TemporaryFile()))
+            end = self._ask(request, [upload.fileno(), answer.fileno()], time_s + GRACE_S)
+            answer.seek(0)
+            _check_end(end, answer, time_s)
+            if os.fstat(answer.fileno()).st_size > LIMITS[kind].answer_bytes:
+                raise _crashed("its answer was too large")
+            closing.pop_all()  # the caller closes it
+            return answer
 
     def close(self) -> None:
         """End the process: its socket closes."""

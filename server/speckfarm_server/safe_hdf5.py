@@ -12,7 +12,7 @@ import math
 from typing import Any, TypeAlias
 
 import numpy as np
-from h5py import h5d, h5f, h5g, h5l, h5o, h5pl, h5s, h5t, h5z
+from h5py import h5d, h5f, h5g, h5l, h5pl, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from speckfarm_server.errors import BadInput
@@ -46,7 +46,7 @@ class SafeFile:
             raise unreadable(f"This is {describe(data)}")
         while h5pl.size():  # no filter plugins from the machine's disk
             h5pl.remove(0)
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: set[int] = set()  # addresses of objects
         self._elements = 0
         self._file = h5f.open_file_image(data)
         self.root = h5g.open(self._file, b"/")
@@ -57,10 +57,12 @@ class SafeFile:
 
     def group(self, parent: h5g.GroupID, name: str, path: str) -> h5g.GroupID:
         """Open a group; `path` is the parent's, for messages."""
-        found = self._open(parent, name, path)
-        if not isinstance(found, h5g.GroupID):
-            raise unreadable(f"'{path}/{name}' is not a group")
-        return found
+        path = f"{path}/{name}"
+        key = self._claim(parent, name, path)
+        try:
+            return h5g.open(parent, key)
+        except (KeyError, ValueError) as error:
+            raise unreadable(f"{path!r} is not a group that can be read") from error
 
     def value(self, parent: h5g.GroupID, name: str, path: str) -> Value | None:
         """Read numbers or one text; None for HDF5's empty dataset, which is Python's None."""
@@ -74,9 +76,11 @@ class SafeFile:
     def array(self, parent: h5g.GroupID, name: str, path: str) -> NDArray[Any] | None:
         """Read numbers or texts (as bytes); the elements are counted before they are read."""
         path = f"{path}/{name}"
-        found = self._open(parent, name, path.rpartition("/")[0])
-        if not isinstance(found, h5d.DatasetID):
-            raise unreadable(f"{path!r} is not an array")
+        key = self._claim(parent, name, path)
+        try:
+            found = h5d.open(parent, key)
+        except (KeyError, ValueError) as error:
+            raise unreadable(f"{path!r} is not an array that can be read") from error
         # Before the shape: HDF5 opens the sources of a virtual array to learn its shape.
         kind = _check_storage(found, path)
         shape = found.shape
@@ -91,13 +95,13 @@ class SafeFile:
             found.read(h5s.ALL, h5s.ALL, array)
         return array
 
-    def _open(self, parent: h5g.GroupID, name: str, path: str) -> h5g.GroupID | h5d.DatasetID:
-        key, path = name.encode(), f"{path}/{name}"
-        _check_link(parent, key, path)
-        found = h5o.open(parent, key)
-        info = h5o.get_info(found)
-        identity = (info.fileno, info.addr)
-        if identity in self._seen:
+    def _claim(self, parent: h5g.GroupID, name: str, path: str) -> bytes:
+        """Check the link to an object that nobody has opened before; returns its key."""
+        key = name.encode()
+        if not parent.links.exists(key):
+            raise unreadable(f"{path!r} is missing")
+        address = _check_link(parent, key, path)
+        if address in self._seen:
             raise BadInput(
                 "UNSAFE_LINK",
                 f"{path!r} is a second hard link to an object seen before; every node and array "
@@ -105,8 +109,8 @@ class SafeFile:
                 path=path,
                 found="a second hard link",
             )
-        self._seen.add(identity)
-        return found
+        self._seen.add(address)
+        return key
 
 
 def list_names(group: h5g.GroupID, path: str, limit: int) -> list[str]:
@@ -129,13 +133,12 @@ def decode_name(key: bytes, path: str) -> str:
     return name
 
 
-def _check_link(group: h5g.GroupID, key: bytes, path: str) -> None:
-    try:
-        kind = group.links.get_info(key).type
-    except KeyError:
-        raise unreadable(f"{path!r} is missing") from None
-    if kind != h5l.TYPE_HARD:
-        word = {h5l.TYPE_SOFT: "a soft", h5l.TYPE_EXTERNAL: "an external"}.get(kind, "an unknown")
+def _check_link(group: h5g.GroupID, key: bytes, path: str) -> int:
+    """Refuse all but hard links; returns the object's address in the file."""
+    link = group.links.get_info(key)
+    if link.type != h5l.TYPE_HARD:
+        words = {h5l.TYPE_SOFT: "a soft", h5l.TYPE_EXTERNAL: "an external"}
+        word = words.get(link.type, "an unknown")
         raise BadInput(
             "UNSAFE_LINK",
             f"{path!r} is {word} link; only data stored in the file itself is read. Write the "
@@ -143,6 +146,7 @@ def _check_link(group: h5g.GroupID, key: bytes, path: str) -> None:
             path=path,
             found=f"{word} link",
         )
+    return int(link.u)
 
 
 def _check_storage(dataset: h5d.DatasetID, path: str) -> h5t.TypeID:

@@ -1,7 +1,7 @@
 """The scripted board: waits, fails, hangs or crashes on command. For tests and benchmarks only.
 
-Its script is JSON: {"run_ms": 50, "configure_ms": 0, "fail": {"3": "crash"}}: `run_ms` is how long
-a recording takes, `fail` maps the number of a configure-or-run step (from 1, over the life of the
+Its script is JSON: {"run_ms": 50, "fail": {"3": "crash"}}. `configure_ms`, `reset_ms`, `run_ms` (per
+recording) and `collect_ms` say how long each stage takes. `fail` maps the number of a configure-or-run step (from 1, over the life of the
 process) to what happens in it: "crash" (the process dies), "hang" (it never answers again),
 "fault" (INFRASTRUCTURE), "stall" (DEVICE_STALL), "job" (JOB). `marker` names a file: faults happen
 only if it does not exist, and make it, so that a board can fail once over all its processes.
@@ -36,18 +36,24 @@ class ScriptedBoard:
     """Answers each recording with one spike of feature 0 at its first event, after `run_ms`."""
 
     method = "exact"
-    assumptions = ""
-
     def __init__(self, script: str) -> None:
         plain = json.loads(script)
         self._run_ms = float(plain.get("run_ms", 0))
         self._configure_ms = float(plain.get("configure_ms", 0))
+        self._reset_ms = float(plain.get("reset_ms", 0))
+        self._collect_ms = float(plain.get("collect_ms", 0))
         self._fail: dict[str, str] = plain.get("fail", {})
         self._marker = Path(plain["marker"]) if "marker" in plain else None
         self._step = 0
         self._layers = 0
         self._exit_layer = 0
         self._clock = threading.Event()  # never set: waiting on it is a wait with a time limit
+
+    @property
+    def assumptions(self) -> str:
+        """None; what is asked for last, so that the wait of collecting is here."""
+        self._wait(self._collect_ms)
+        return ""
 
     def configure(self, configuration: Configuration) -> None:
         """Wait, or fail."""
@@ -57,7 +63,8 @@ class ScriptedBoard:
         self._wait(self._configure_ms)
 
     def reset_state(self) -> None:
-        """Nothing to reset."""
+        """Wait."""
+        self._wait(self._reset_ms)
 
     def run(self, packed: PackedEvents) -> Iterator[Chunk]:
         """Wait in slices, then answer."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
 from speckfarm.events import PackedEvents, unpack
 from speckfarm_server.configuration import (
     Configuration,

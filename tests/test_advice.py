@@ -1,0 +1,69 @@
+"""Warnings and remarks: what runs, but probably not as its author expects."""
+
+from typing import Any
+
+import pytest
+
+from speckfarm_server.errors import Severity
+from tests.networks import Plan, conv, network
+from tests.reports import found, only, report
+
+ADVICE: list[tuple[str, Plan, dict[str, Any]]] = [
+    ("WEIGHT_REACHES_THRESHOLD", conv(1, 1, weights=1.0), {}),
+    ("WEIGHT_REACHES_THRESHOLD", conv(1, 1, weights=1.9), {}),
+    ("WEIGHT_TWICE_THRESHOLD", conv(1, 1, weights=2.1), {}),
+    ("THRESHOLD_ZERO", conv(1, 1, weights=1000.0), {"lower_clip": -1000.0}),
+    ("LAYER_SILENT", conv(1, 1, weights=0.0), {}),
+    ("LAYER_SILENT", conv(1, 1, weights=-0.5), {}),
+    ("LAYER_SILENT", conv(1, 1, weights=0.4), {"lower_clip": -40_000.0}),
+    ("LAYER_SILENT", conv(1, 1, weights=1e-6), {}),
+    ("THRESHOLD_LOW_ZERO", conv(1, 1, weights=0.5), {"lower_clip": -0.001}),
+    ("BIAS_IS_LEAK", conv(1, 1, weights=0.5, bias=0.1), {}),
+    ("R_SCALES_WEIGHTS", conv(1, 1, r_range=(2.0, 2.0)), {"input_dt_us": 1000}),
+]
+
+
+@pytest.mark.parametrize(("reason", "plan", "settings"), ADVICE)
+def test_what_runs_but_surprises_is_warned_of(
+    reason: str, plan: Plan, settings: dict[str, Any]
+) -> None:
+    made = report(network((1, 2, 2), plan), **settings)
+
+    assert reason in [reason_ for _, reason_ in found(made, Severity.WARNING)]
+    assert made.deployable
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings", "cause"),
+    [
+        (conv(1, 1, weights=0.0), {}, "all 0 in the file"),
+        (conv(1, 1, weights=-0.5), {}, "No weight is positive"),
+        (conv(1, 1, weights=0.4), {"lower_clip": -40_000.0}, "lower_clip = -40000 takes"),
+        (conv(1, 1, weights=1e-6), {}, "too small beside the threshold"),
+        (conv(1, 1, weights=0.001, bias=9.0), {}, "one bias is so large"),
+    ],
+)
+def test_a_silent_layer_is_told_its_cause(plan: Plan, settings: dict[str, Any], cause: str) -> None:
+    made = report(network((1, 2, 2), plan), **settings)
+
+    assert cause in only(made, "LAYER_SILENT").message
+
+
+def test_merged_polarities_leave_the_other_input_feature_silent() -> None:
+    two = report(network((2, 4, 4), conv(1, 3)), polarity="merge")
+    one = report(network((1, 4, 4), conv(1, 3)), polarity="merge")
+
+    assert (None, "INPUT_FEATURES_SILENT") in found(two, Severity.WARNING)
+    assert "INPUT_FEATURES_SILENT" not in [f.reason for f in one.findings]
+
+
+def test_weights_below_the_threshold_give_no_warning() -> None:
+    assert found(report(network((1, 2, 2), conv(1, 1, weights=0.99))), Severity.WARNING) == []
+
+
+def test_synops_per_event_follow_the_published_formula() -> None:
+    made = report(network((2, 32, 32), conv(8, 3, stride=(1, 2), padding=1), conv(4, 2, stride=2)))
+
+    assert [need.synops_per_event for need in made.layers] == [36.0, 4.0]
+    assert only(made, "SYNOPS_PER_EVENT").metadata["total_synops_per_event"] == "40"
+    assert made.layers[0].synops_limit == 30e6
