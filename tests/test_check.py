@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.check import REASONS
@@ -176,6 +176,7 @@ ANY_FLOAT = st.floats() | st.sampled_from([1e-320, 1e308, 1e39, 1e-45])
     lower_clip=st.floats(max_value=-1e-300, allow_infinity=False),
     input_dt_us=st.none() | st.floats(min_value=1e-300, allow_infinity=False),
 )
+@settings(deadline=None)
 def test_any_numbers_give_legal_integers_or_an_error(
     weight: float, threshold: float, r: float, lower_clip: float, input_dt_us: float | None
 ) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from speckfarm_server.errors import BadInput
 from speckfarm_server.parse import parse_network
-
 from tests.nir_files import chain, linear, neurons, nir_bytes, small_chain, write_graph
 
 
@@ -99,7 +99,7 @@ def test_a_single_node_is_not_a_graph():
 
 def test_cutting_a_file_anywhere_makes_it_unreadable():
     data = small_chain()
-    cuts = [*range(0, 64), *range(64, len(data), 997), len(data) - 1]
+    cuts = [*range(64), *range(64, len(data), 997), len(data) - 1]
 
     found = {refused(data[:cut]).reason for cut in cuts}
 

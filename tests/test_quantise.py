@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.quantise import quantise_layer
@@ -78,6 +78,7 @@ def test_missing_bias_is_zero_and_does_not_bind() -> None:
     threshold=st.floats(1e-3, 1e3),
     low_ratio=st.floats(-4, -1e-3),
 )
+@settings(deadline=None)
 def test_every_integer_fits_its_word_and_is_the_nearest(
     weights: list[float], bias: float | None, threshold: float, low_ratio: float
 ) -> None:

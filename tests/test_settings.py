@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.chip import DECIMATOR_CODES
@@ -28,6 +28,7 @@ LEGAL = st.builds(
 
 
 @given(made=LEGAL)
+@settings(deadline=None)
 def test_canonical_text_reads_back_the_same(made: Settings) -> None:
     assert from_canonical(made.canonical()) == made
     assert from_canonical(made.canonical()).canonical() == made.canonical()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from speckfarm.errors import FarmUnavailable, WaitTimeout
+from speckfarm.patience import Patience
 
 Message = TypeVar("Message")
 Opener = Callable[["float | None"], Iterator[Message]]  # takes what is left of the time in seconds
 
 PATIENCE_S = 300.0  # without any message; a server restarts in seconds, a laptop's net in minutes
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -30,25 +30,20 @@ def reattached(
     Raises WaitTimeout after `timeout_s`, FarmUnavailable after PATIENCE_S without any answer.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    broken_since, pause_s = None, FIRST_PAUSE_S
+    patience = Patience(PATIENCE_S)
     while True:
         left_s = _left(deadline, what)
         lost = FarmUnavailable("STREAM_ENDED", f"The farm ended the stream of {what} early")
         try:
             for message in open_stream(left_s):
-                broken_since, pause_s = None, FIRST_PAUSE_S
+                patience.renew()
                 yield message
                 if is_last(message):
                     return
         except FarmUnavailable as error:
             lost = error
-        left_s = _left(deadline, what)
-        broken_since = broken_since or time.monotonic()
-        if _is_hopeless(lost) or time.monotonic() - broken_since > PATIENCE_S:
-            raise lost
         logger.info("lost %s (%s); attaching again", what, lost.message)
-        time.sleep(pause_s if left_s is None else min(pause_s, left_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        patience.pause(lost, at_most_s=_left(deadline, what))
 
 
 def _left(deadline: float | None, what: str) -> float | None:
@@ -59,7 +54,3 @@ def _left(deadline: float | None, what: str) -> float | None:
         text = f"Stopped waiting for {what}. It was not touched and goes on."
         raise WaitTimeout("WAIT_TIMEOUT", text, metadata={"waited_for": what})
     return left_s
-
-
-def _is_hopeless(error: FarmUnavailable) -> bool:
-    return error.reason == "CERTIFICATE_CHANGED"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from speckfarm.errors import BadRequest, FarmUnavailable, SpeckfarmError
+from speckfarm.patience import Patience
 from speckfarm.v1 import blobs_pb2
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 FIND_AT_ONCE = 1000  # digests in one FindMissing
-ATTEMPTS_WITHOUT_PROGRESS = 5
-PAUSE_S = 0.2
+PATIENCE_S = 60.0  # without any progress; a server restarts in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +59,16 @@ def send_missing(connection: Connection, sources: Sequence[Source]) -> None:
 
 def download(connection: Connection, digest: str) -> bytes:
     """A whole blob, checked against its digest; a broken download goes on where it broke."""
-    content, failures = bytearray(), 0
+    content, patience = bytearray(), Patience(PATIENCE_S)
     while True:
         request = blobs_pb2.DownloadRequest(digest=digest, offset=len(content))
-        before = len(content)
         try:
             for piece in connection.stream(connection.blobs.Download, request):
                 content += piece.chunk
+                patience.renew()
             break
         except FarmUnavailable as error:
-            failures = 0 if len(content) > before else failures + 1
-            _pause_or_give_up(error, failures)
+            patience.pause(error)
     if hashlib.sha256(content).hexdigest() != digest:
         text = f"Blob {digest[:12]} arrived damaged ({len(content)} bytes); try again"
         raise FarmUnavailable("DIGEST_MISMATCH", text, metadata={"digest": digest})
@@ -83,20 +81,24 @@ def _missing(connection: Connection, digests: Sequence[str]) -> list[tuple[str, 
     return [(blob.digest, blob.committed_size) for blob in answer.missing]
 
 
-def _send(connection: Connection, source: Source, committed: int) -> None:
-    failures = 0
+def _send(connection: Connection, source: Source, offset: int) -> None:
+    patience, is_broken = Patience(PATIENCE_S), False
     while True:
         try:
-            return _send_from(connection, source, committed)
+            if is_broken:
+                missing = _missing(connection, [source.digest])
+                if not missing:
+                    return  # the last byte arrived, its confirmation did not
+                if missing[0][1] > offset:
+                    patience.renew()
+                offset = missing[0][1]
+            _send_from(connection, source, offset)
+            return
         except SpeckfarmError as error:
             if not _is_passing(error):
                 raise
-            answer = _missing(connection, [source.digest])
-            if not answer:
-                return None  # the last byte arrived, its confirmation did not
-            failures = 0 if answer[0][1] > committed else failures + 1
-            committed = answer[0][1]
-            _pause_or_give_up(error, failures)
+            is_broken = True
+            patience.pause(error)
 
 
 def _send_from(connection: Connection, source: Source, offset: int) -> None:
@@ -115,15 +117,8 @@ def _messages(source: Source, offset: int) -> Iterator[blobs_pb2.UploadRequest]:
 
 
 def _is_passing(error: SpeckfarmError) -> bool:
-    # UPLOAD_OFFSET_WRONG: somebody else is sending the same bytes.
-    lost = isinstance(error, FarmUnavailable) and error.reason != "CERTIFICATE_CHANGED"
-    return lost or error.reason == "UPLOAD_OFFSET_WRONG"
-
-
-def _pause_or_give_up(error: SpeckfarmError, failures: int) -> None:
-    if failures >= ATTEMPTS_WITHOUT_PROGRESS or error.reason == "CERTIFICATE_CHANGED":
-        raise error
-    time.sleep(PAUSE_S * 2**failures)
+    # UPLOAD_OFFSET_WRONG: what was there has been lost meanwhile; ask again.
+    return isinstance(error, FarmUnavailable) or error.reason == "UPLOAD_OFFSET_WRONG"
 
 
 def _hash(file: BinaryIO) -> tuple[str, int]:

@@ -100,7 +100,7 @@ def check(network: Network, chip: Chip, settings: Settings) -> Report:
     needs = _layer_needs(drafts, network, chip)
     report = Report(
         chip=chip.name,
-        findings=_ordered(_without_drafts(_without_consequences(found), needs)),
+        findings=ordered(_without_drafts(_without_consequences(found), needs)),
         layers=needs,
         configuration=drafts[0].configuration if len(drafts) == 1 else None,
     )
@@ -234,7 +234,7 @@ def _without_drafts(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> 
     return [f for f in findings if f.reason != "CORE_NOT_REPRODUCIBLE" or f.layer not in drafted]
 
 
-def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Errors first, then by layer; the whole network's before the first layer's."""
     severities = list(Severity)
     return tuple(

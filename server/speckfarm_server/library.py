@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from speckfarm_server import configuration as configurations
 from speckfarm_server import network as networks
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.check import Report, check
+from speckfarm_server.check import Report, check, ordered
 from speckfarm_server.chip import find_chip
 from speckfarm_server.errors import Finding, Severity, WrongState
 from speckfarm_server.job import JobSpec
@@ -219,9 +219,11 @@ def _with_findings(report: Report, findings: tuple[Finding, ...]) -> Report:
     if not findings:
         return report
     fatal = any(finding.severity is Severity.ERROR for finding in findings)
+    known = {(finding.reason, finding.layer) for finding in findings}
+    others = [f for f in report.findings if (f.reason, f.layer) not in known]
     return Report(
         chip=report.chip,
-        findings=(*findings, *report.findings),
+        findings=ordered([*findings, *others]),
         layers=report.layers,
         configuration=None if fatal else report.configuration,
     )

@@ -27,7 +27,7 @@ MAX_FILE_BYTES = 1 << 30
 MAX_DECLARED_BYTES = 2 << 30  # of an .npz, unpacked
 MAX_MEMBERS = 64
 MAX_EVENTS = 32 << 20
-MAX_ITEM_BYTES = 1024  # of one array element
+MAX_ITEM_BYTES = 4096  # of one array element
 MAX_RECORDINGS = 100_000
 MAX_NAME_LENGTH = 256
 
@@ -36,6 +36,12 @@ READABLE = (
     "readable are .npz (events with fields t, x, y, p, or those four arrays), .npy (fields t, x, "
     "y, p, or four integer columns) and N-MNIST .bin"
 )
+REASONS = (
+    "UNSUPPORTED_RECORDING", "RECORDING_UNREADABLE", "RECORDING_TOO_LARGE", "RECORDING_EMPTY",
+    "COLUMNS_WRONG", "OFFSETS_WRONG", "LABELS_WRONG", "NAMES_WRONG", "TIMES_UNSORTED",
+    "TIMES_NEGATIVE", "TIME_TOO_LARGE", "COORDINATE_OUT_OF_RANGE", "FEATURE_OUT_OF_RANGE",
+    "NOT_FINITE", "NOT_INTEGER",
+)  # fmt: skip
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 _ZIP_ERRORS = (
@@ -48,10 +54,7 @@ _NMNIST_BYTES = 5  # per event: x, y, then 1 bit polarity and 23 bits microsecon
 def read_recordings(data: bytes, name: str) -> Recordings:
     """Read a recording file; its kind is told by its first bytes, for .bin by its name.
 
-    Raises BadInput: UNSUPPORTED_RECORDING, RECORDING_UNREADABLE, RECORDING_TOO_LARGE,
-    RECORDING_EMPTY, COLUMNS_WRONG, OFFSETS_WRONG, LABELS_WRONG, NAMES_WRONG, TIMES_UNSORTED,
-    TIMES_NEGATIVE, TIME_TOO_LARGE, COORDINATE_OUT_OF_RANGE, FEATURE_OUT_OF_RANGE, NOT_FINITE,
-    NOT_INTEGER.
+    Raises BadInput with one of REASONS, naming recording and event where it is about one.
     """
     if len(data) > MAX_FILE_BYTES:
         raise too_large("The file", f"{len(data):,} bytes", f"{MAX_FILE_BYTES:,} bytes")
