@@ -7,7 +7,7 @@ SINABS_VENV ?= .venv-sinabs
 SINABS_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sinabs check protos clean
+.PHONY: help demo serve test test-sinabs test-pythons check check-wheel protos clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,12 @@ check: $(VENV)/.dev ## lint, types, import rules, protos
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code
 	$(BIN)/python tools/check_breaking.py
+
+check-wheel: ## build the wheel and try it in new environments: client alone, then with the server
+	$(PYTHON) tools/check_wheel.py
+
+test-pythons: ## the quick tests on every Python from 3.10 to 3.13 that this machine has
+	tools/test_pythons.sh
 
 protos: $(VENV)/.dev ## make client/speckfarm/v1 again after an edit of protos/
 	$(BIN)/python tools/generate_protos.py

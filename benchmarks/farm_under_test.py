@@ -139,6 +139,12 @@ def resident_mib(process_id: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def cpu_seconds(process_id: int) -> float:
+    """Processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def one_event(folder: Path) -> Path:
     """A recording with a single event."""
     path = folder / "one_event.npz"

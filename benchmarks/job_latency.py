@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 import uvloop
 from bare_grpc import ECHO, PAYLOAD, BareServer
-from farm_under_test import FarmUnderTest, one_event, scripted, simulated
+from farm_under_test import FarmUnderTest, cpu_seconds, one_event, scripted, simulated
 from figures import percentile, say
 
 from speckfarm.v1 import jobs_pb2
@@ -50,6 +50,7 @@ async def _measure(
     echoes: list[list[float]] = []
     runs: list[list[Times]] = []
     commits: list[list[float]] = []
+    busy_ms: list[float] = []
     with BareServer() as bare:
         async with farm.channel() as channel, grpc.aio.insecure_channel(bare.address) as empty:
             jobs = JobServiceStub(channel)
@@ -57,7 +58,9 @@ async def _measure(
             await _call_echo(empty, WARM_UP)
             for _ in range(options.repeats):
                 echoes.append(await _call_echo(empty, options.jobs))
+                busy_s = cpu_seconds(farm.process.pid)
                 runs.append(await _run_jobs(jobs, request, farm, options.jobs))
+                busy_ms.append((cpu_seconds(farm.process.pid) - busy_s) / options.jobs * 1e3)
                 commits.append(_commit_rows(farm.folder, options.jobs))
     print(f"\n{name}: {options.repeats} x {options.jobs} one-event jobs, one by one")
     totals = [[(end - begin) / 1e6 for _, begin, _, end in run] for run in runs]
@@ -67,6 +70,7 @@ async def _measure(
     say("bare unary call, p99", [percentile(e, 99) for e in echoes], "ms")
     pairs = list(zip(totals, echoes, strict=True))
     say("RATIO of the p50", [percentile(t, 50) / percentile(e, 50) for t, e in pairs], "x")
+    say("processor time of the server for a job", busy_ms, "ms")
     say("durable SQLite commit of one row, p50", [percentile(c, 50) for c in commits], "ms")
     _break_down(farm, runs)
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hypothesis import settings
+
 from tests.farm_process import TWINS, FarmProcess
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("farm", deadline=None)
+settings.load_profile("farm")
 
 SHARED = Path(__file__).parents[2] / "shared"
 EXAMPLES = Path(__file__).parents[1] / "examples" / "digits"

@@ -164,6 +164,13 @@ def test_a_file_that_takes_too_long_is_stopped(
     assert parse_model(host, written(tmp_path, small_chain())).network is not None
 
 
+def warm(host: ParseHost, tmp_path: Path) -> int:
+    """Parse something, so that the next child is one that parses; returns the process id."""
+    parse_model(host, written(tmp_path, small_chain()))
+    (pid,) = host.process_ids()
+    return pid
+
+
 def child_of(pid: int) -> int:
     """Wait until a process has a child."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -191,8 +198,7 @@ def test_a_crash_by_a_signal_is_told_and_costs_only_the_child(
     make_host: Callable[..., ParseHost], slow: Path, tmp_path: Path
 ):
     host = make_host()
-    host.start()
-    (pid,) = host.process_ids()
+    pid = warm(host, tmp_path)
 
     ended = during(host, slow, lambda: os.kill(child_of(pid), signal.SIGSEGV))
 
@@ -207,23 +213,20 @@ def test_a_killed_host_is_replaced_and_the_file_parsed_again(
     make_host: Callable[..., ParseHost], tmp_path: Path
 ):
     host = make_host()
-    path = written(tmp_path, small_chain())
-    parse_model(host, path)
-    (before,) = host.process_ids()
+    before = warm(host, tmp_path)
     os.kill(before, signal.SIGKILL)
 
-    parsed = parse_model(host, path)
+    parsed = parse_model(host, written(tmp_path, small_chain()))
 
     assert parsed.network is not None
     assert host.process_ids() != (before,)
 
 
 def test_closing_while_a_file_is_parsed_ends_parsing_and_all_processes(
-    make_host: Callable[..., ParseHost], slow: Path
+    make_host: Callable[..., ParseHost], slow: Path, tmp_path: Path
 ):
     host = make_host()
-    host.start()
-    (pid,) = host.process_ids()
+    pid = warm(host, tmp_path)
     children: list[int] = []
 
     def close() -> None:
@@ -293,8 +296,7 @@ def outcome(parse: Callable[[], object]) -> str:
     try:
         parse()
     except BadInput as error:
-        assert "nobody foresaw" not in error.message, error.message
-        return error.reason
+        return error.message if "nobody foresaw" in error.message else error.reason
     return "parsed"
 
 
@@ -303,7 +305,7 @@ def test_corrupted_models_are_parsed_or_refused(host: ParseHost, tmp_path: Path)
     path = tmp_path / "model"
 
     outcomes = set()
-    for seed in range(150):
+    for seed in range(60):
         path.write_bytes(corrupted(data, seed))
         outcomes.add(outcome(lambda: parse_model(host, path)))
 
@@ -318,7 +320,7 @@ def test_corrupted_recordings_are_parsed_or_refused(host: ParseHost, tmp_path: P
     path = tmp_path / "recording"
 
     outcomes = set()
-    for seed in range(100):
+    for seed in range(40):
         path.write_bytes(corrupted(buffer.getvalue(), seed))
         outcomes.add(outcome(lambda: parse_recording(host, path)))
 

@@ -274,6 +274,15 @@ def test_spikes_of_leak_ticks_and_what_they_cause_are_uncaused():
     ]
 
 
+def test_a_leak_tick_goes_before_a_spike_of_the_same_time():
+    leaky = core([[[[60]]]], (1, 1), biases=np.array([50], np.int16), leak_enable=True)
+    twin = Twin(chip(leaky, slow_clock_hz=1000.0))
+
+    spikes = twin.run(pack_events(pulses(2)))
+
+    assert spikes[["t_ns", "cause"]].tolist() == [(1_000_403, -1)]
+
+
 def test_biases_do_nothing_without_the_slow_clock():
     leaky = core([[[[1]]]], (1, 1), biases=np.array([50], np.int16), leak_enable=True)
     twin = Twin(chip(leaky))

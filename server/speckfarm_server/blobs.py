@@ -49,8 +49,8 @@ class Blobs:
 
         Raises Exhausted UPLOAD_TOO_LARGE, BadInput UPLOAD_OFFSET_WRONG or INVALID_DIGEST.
         """
-        if not 0 < size <= max_bytes:
-            message = f"The blob has {size} bytes; allowed are 1 to {max_bytes}"
+        if not 0 <= size <= max_bytes:  # an empty one is the parser's to refuse, in its words
+            message = f"The blob has {size} bytes; allowed are 0 to {max_bytes}"
             raise Exhausted("UPLOAD_TOO_LARGE", message, found_bytes=size, allowed_bytes=max_bytes)
         committed = self.committed_size(digest)
         if not 0 <= offset <= committed:

@@ -17,7 +17,9 @@ from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, now_us
 from speckfarm_server.runner import Runner
 from speckfarm_server.store import queries
+from speckfarm_server.store.steps import event_row
 from speckfarm_server.store.store import Store
+from speckfarm_server.store.writer import Row
 
 logger = logging.getLogger(__name__)
 
@@ -137,12 +139,13 @@ class Dispatcher:
         """Take up one job of a former server. Losing a server costs the job no try."""
         events = await self._store.read(queries.job_events, status.spec.id, 0)
         live = LiveJob(status, events)
+        lost = [] if live.state is JobState.QUEUED else [_lost_attempt(live)]
         if live.state is JobState.CANCELLING:
             live.move(JobState.CANCELLED, "cancelled; the server stopped before the board answered")
         elif live.state is not JobState.QUEUED:
             live.move(JobState.QUEUED, "again: the server stopped while it ran")
         if live.has_unstored:
-            await self._store.write(self._store.steps.move(live.take_step()))
+            await self._store.write(self._store.steps.move(live.take_step(usage=lost)))
             live.publish()
         if live.state is JobState.QUEUED:
             self.enqueue(live)
@@ -186,6 +189,21 @@ class Dispatcher:
                 self._jobs.move_to_end(oldest.spec.id)
             else:
                 self._jobs.popitem(last=False)
+
+
+def _lost_attempt(live: LiveJob) -> Row:
+    """Usage of an attempt whose server was lost: up to the last that is known of it."""
+    started_us = live.started_us or live.events[-1].time_us
+    return event_row(
+        live.spec,
+        time_us=now_us(),
+        event="attempt.ended",
+        attempt=live.attempt,
+        board=live.board,
+        state=live.state.value,
+        reason="SERVER_LOST",
+        board_us=max(0, live.events[-1].time_us - started_us),
+    )
 
 
 def _waiting(live: LiveJob) -> schedule.Waiting:

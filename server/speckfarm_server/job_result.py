@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.latency import Histogram, Latency
+from speckfarm_server.histogram import Histogram, merge_all
+from speckfarm_server.latency import Latency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,7 @@ def accuracy_of(recordings: tuple[RecordingResult, ...]) -> float | None:
 
 def merged_histogram(recordings: tuple[RecordingResult, ...]) -> Histogram:
     """Histogram of the exit layer's lags over all recordings."""
-    merged = Histogram.of_none()
-    for recording in recordings:
-        merged = merged.merged(Histogram.from_bytes(recording.lags[0].histogram))
-    return merged
+    return merge_all([Histogram.from_bytes(r.lags[0].histogram) for r in recordings])
 
 
 def to_json(result: JobResult) -> str:

@@ -64,7 +64,7 @@ class LiveJob:
         event = JobEvent(
             sequence=self.sequence,
             time_us=time_us,
-            event=f"job.{state.value.lower()}",
+            event="job.requeued" if state is JobState.QUEUED else f"job.{state.value.lower()}",
             state=state,
             attempt=self.attempt,
             board=self.board,

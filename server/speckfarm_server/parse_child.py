@@ -55,7 +55,7 @@ LIMITS = {
     ),
     RECORDING: Limits(
         memory_bytes=4 << 30,
-        time_s=30,
+        time_s=60,
         file_bytes=recording_file.MAX_FILE_BYTES,
         answer_bytes=512 << 20,
     ),

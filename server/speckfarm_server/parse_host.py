@@ -155,7 +155,7 @@ class _Helper:
 
     def _connect(self) -> socket.socket:
         if self._is_closed:
-            raise Unavailable("SERVER_STOPPING", "The server is stopping; try again in a while")
+            raise Unavailable("STOPPING", "The server is stopping; try again in a while")
         if self._socket is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:

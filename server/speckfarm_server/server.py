@@ -42,19 +42,20 @@ from speckfarm_server.service.models import ModelService, RecordingService
 from speckfarm_server.service.usage import UsageService
 from speckfarm_server.store import users
 from speckfarm_server.store.store import Store
-from speckfarm_server.tls import Certificate, load_certificate
+from speckfarm_server.tls import NAME, Certificate, load_certificate
 from speckfarm_server.users import Tokens
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a result with 100,000 recordings; bytes travel in chunks
 STOP_GRACE_S = 2.0
 LOCAL_USER = "local"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port is refused, not mixed in
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -163,6 +164,7 @@ class Server:
             "server": address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"),
             "token": token,
             "certificate": None if certificate is None else certificate.certificate.decode(),
+            "name": None if certificate is None else NAME,
         }
         paths = {path, default_data_folder() / "local.json"} if not self._config.data else {path}
         for target in paths:

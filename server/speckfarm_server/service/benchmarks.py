@@ -63,6 +63,7 @@ class BenchmarkService(pb_grpc.BenchmarkServiceServicer):
             id=new_id("bench"), user=calling_user(), created_us=now_us(), body="", points=0
         )
         specs = await self._specs(grid, benchmark)
+        grid = replace(grid, board_kind=specs[0].board_kind.value)  # the default, made explicit
         benchmark = replace(benchmark, body=to_json(grid), points=len(specs))
         body = request.SerializeToString(deterministic=True)
         known = await self._farm.accept(

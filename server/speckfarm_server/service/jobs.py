@@ -112,8 +112,8 @@ class JobService(pb_grpc.JobServiceServicer):
         after = request.after_sequence
         events = await self._farm.store.read(queries.job_events, request.job, after)
         for number, event in enumerate(events):
-            message = event_message(event, status.recordings_done)
             is_last = number == len(events) - 1
+            message = event_message(event, status.recordings_done if is_last else 0)
             yield await self._dressed(message, status, request, first=number == 0, last=is_last)
 
     async def _followed(

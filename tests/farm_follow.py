@@ -1,0 +1,79 @@
+"""What tests of a real farm share: follow jobs, look into its database, make the raw calls."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import speckfarm
+from speckfarm.connection import Connection
+from speckfarm.job import Job
+from speckfarm.profile import find_endpoint
+from speckfarm.v1 import boards_pb2, jobs_pb2
+from tests.farm_process import FarmProcess
+
+
+def follow_to(job: Job, state: str) -> None:
+    """Follow a job up to a state; an error if it ends without."""
+    seen = []
+    for event in job.watch(timeout=40):
+        seen.append(event.state)
+        if event.state == state:
+            return
+    raise AssertionError(f"{job.id} ended without {state}: {seen}")
+
+
+def end_of(job: Job) -> str:
+    """The final state of a job."""
+    return [event.state for event in job.watch(timeout=40)][-1]
+
+
+def failure_of(job: Job) -> speckfarm.JobEnded:
+    """The error of a job that ends without a result."""
+    assert end_of(job) != "SUCCEEDED"
+    try:
+        job.result()
+    except speckfarm.JobEnded as error:
+        return error
+    raise AssertionError(f"{job.id} ended without a result and without an error")
+
+
+@contextmanager
+def raw_calls(server: FarmProcess, token: str = "") -> Iterator[Connection]:
+    """The generated stubs with a token; `call` and `stream` turn statuses into our errors."""
+    connection = Connection(find_endpoint(server.address, token or server.token))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def watch_messages(
+    connection: Connection, job_id: str, *, after: int = 0, with_result: bool = False
+) -> list[jobs_pb2.WatchJobResponse]:
+    """All messages of one WatchJob stream, up to its end."""
+    request = jobs_pb2.WatchJobRequest(job=job_id, after_sequence=after, with_result=with_result)
+    return list(connection.stream(connection.jobs.WatchJob, request, timeout_s=40))
+
+
+def wait_for_board(
+    connection: Connection, board_id: str, states: Sequence[boards_pb2.BoardRuntimeState.ValueType]
+) -> boards_pb2.Board:
+    """Follow the boards until one of them has been in these states, one after the other."""
+    wanted = list(states)
+    stream = connection.stream(
+        connection.boards.WatchBoards, boards_pb2.WatchBoardsRequest(), timeout_s=40
+    )
+    for message in stream:
+        if message.board.id == board_id and message.board.runtime_state == wanted[0]:
+            wanted.pop(0)
+            if not wanted:
+                return message.board
+    raise AssertionError(f"{board_id} never came to {wanted}")
+
+
+def rows(server: FarmProcess, query: str, *values: object) -> list[tuple[object, ...]]:
+    """What the database says."""
+    with closing(sqlite3.connect(server.data / "farm.db")) as database:
+        return database.execute(query, values).fetchall()

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs the quick tests on each supported Python that is installed, each in an environment of its own.
+# A Python that is missing is named; that at least one besides the default ran is required.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ran=0
+for version in 3.10 3.11 3.12 3.13; do
+  # pyenv keeps several versions behind one name; elsewhere python3.x is on the path.
+  python=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python 2>/dev/null | tail -n 1 || true)
+  [ -n "$python" ] || python=$(command -v "python$version" || true)
+  if [ -z "$python" ]; then
+    echo "Python $version is not installed here: not tested"
+    continue
+  fi
+  folder=.venv-$version
+  [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+  "$folder/bin/python" -m pip install -q -e '.[server,dev]'
+  echo "Python $version"
+  "$folder/bin/python" -m pytest -q -m "not slow" -k "not network" --no-header -p no:cacheprovider
+  ran=$((ran + 1))
+done
+[ "$ran" -ge 1 ] || { echo "no supported Python was found"; exit 1; }
