@@ -73,6 +73,11 @@ def wait_for_board(
     raise AssertionError(f"{board_id} never came to {wanted}")
 
 
+def faults(server: FarmProcess) -> list[str]:
+    """What the server logged as its own fault; gRPC logs bytes that are no message as one too."""
+    return [line for line in server.log if " ERROR " in line and "[DecodeError]" not in line]
+
+
 def rows(server: FarmProcess, query: str, *values: object) -> list[tuple[object, ...]]:
     """What the database says."""
     with closing(sqlite3.connect(server.data / "farm.db")) as database:

@@ -52,7 +52,7 @@ class FarmProcess:
         self._reader = threading.Thread(target=self._read, args=[self._process, listening])
         self._reader.start()
         listening.wait(30)
-        if self._process.poll() is not None or not listening.is_set():
+        if not any("listening on" in line for line in self.log):
             self.kill()
             raise RuntimeError("the server did not start:\n" + "".join(self.log))
         local = json.loads((self.data / "local.json").read_text())

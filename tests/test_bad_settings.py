@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import speckfarm
 from speckfarm.connection import Connection
 from speckfarm.v1 import benchmarks_pb2, blobs_pb2, jobs_pb2, models_pb2, settings_pb2, usage_pb2
-from tests.farm_follow import raw_calls
+from tests.farm_follow import faults, raw_calls
 from tests.farm_process import FarmProcess
 
 FAR = 2**62
@@ -70,7 +70,7 @@ def test_a_setting_out_of_range_is_named_with_what_is_allowed(
 
     assert (checked.value.reason, flashed.value.reason) == ("SETTING_OUT_OF_RANGE",) * 2
     assert named in dict(checked.value.fields)
-    assert len(checked.value.message.split()) > 6
+    assert len(checked.value.message.split()) > 4
 
 
 def test_all_settings_out_of_range_are_named_at_once(
@@ -79,7 +79,9 @@ def test_all_settings_out_of_range_are_named_at_once(
     with pytest.raises(speckfarm.BadRequest) as caught:
         farm.check(digits_model, decimator={0: 64, 1: 3}, lower_clip=1.0, cores={2: 11})
 
-    assert {"decimator.0", "decimator.1", "lower_clip", "cores.2"} <= dict(caught.value.fields).keys()
+    assert {"decimator.0", "decimator.1", "lower_clip", "cores.2"} <= dict(
+        caught.value.fields
+    ).keys()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,8 @@ def test_names_of_nothing_are_not_found(calls: Connection, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "%%%", "bm90IGpzb24=", "WzFlOTk5LCAieCJd", "WzFlMzAsICJ4Il0=", "9" * 30, "9" * 5000]
+    "token",
+    ["x", "%%%", "bm90IGpzb24=", "WzFlOTk5LCAieCJd", "WzFlMzAsICJ4Il0=", "9" * 30, "9" * 5000],
 )
 def test_a_page_token_of_ones_own_is_refused(calls: Connection, token: str) -> None:
     requests = [
@@ -267,4 +270,4 @@ def test_after_all_that_the_server_logged_no_fault(
     result = farm.run(digits_model, one_digit).wait(timeout=40)
 
     assert result.recordings[0].prediction == result.recordings[0].label
-    assert not any("Traceback" in line for line in server.log)
+    assert faults(server) == []

@@ -183,6 +183,7 @@ def test_a_rejected_model_exits_3_with_its_findings(
         (["jobs", "--state", "done"], 2, "QUEUED"),
         (["info", "--token", "wrong"], 7, "speckfarm login"),
         (["info", "--server", "127.0.0.1:1"], 7, "127.0.0.1:1"),
+        (["info", "--server", "speck.lab"], 2, "HOST:PORT is wanted"),
         (["info", "--server", "speck.lab:1"], 7, "speckfarm login speck.lab:1"),
     ],
 )
@@ -251,7 +252,9 @@ def waiting(small: SmallFarm, tmp_path: Path) -> Iterator[subprocess.Popen[str]]
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
-        assert "QUEUED waiting for a board" in process.stdout.readline()
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        assert "QUEUED waiting for a board" in first, process.stderr.read()
         yield process
         process.kill()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import speckfarm
+from speckfarm.arrays import as_event_array, recording_file
 from speckfarm.cli import main
 from tests.farm_process import FarmProcess
 
@@ -195,6 +198,22 @@ def test_latency_is_merged_by_model_and_kind(farm: speckfarm.Farm) -> None:
     [row] = [each for each in rows if each.key == result.to_dict()["model"]]
     assert row.board_kind == "simulated"
     assert row.latency.n >= result.latency.n
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("name", ["", ".farm", ".job", ".result", ".benchmark"])
+def test_the_examples_in_docstrings_are_true(
+    name: str, farm: speckfarm.Farm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.nir").write_bytes(MODEL.read_bytes())
+    Path("digits.npz").write_bytes(recording_file([as_event_array(each) for each in _digits(3)]))
+    names = {"farm": farm, "speckfarm": speckfarm}
+
+    found = doctest.testmod(import_module(f"speckfarm{name}"), extraglobs=names)
+
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_a_wrong_token_is_refused(server: FarmProcess) -> None:

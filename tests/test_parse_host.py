@@ -23,7 +23,7 @@ from speckfarm_server.parse import Parsed, parse_network
 from speckfarm_server.parse_host import ParseHost
 from speckfarm_server.recording_file import REASONS, read_recordings
 from speckfarm_server.recordings import Recordings
-from tests.nir_files import chain_bytes, linear, neurons, small_chain
+from tests.nir_files import chain, chain_bytes, linear, neurons, small_chain, write_graph
 
 Answer = TypeVar("Answer")
 
@@ -165,8 +165,8 @@ def test_a_file_that_takes_too_long_is_stopped(
 
 
 def warm(host: ParseHost, tmp_path: Path) -> int:
-    """Parse something, so that the next child is one that parses; returns the process id."""
-    parse_model(host, written(tmp_path, small_chain()))
+    """Read a recording, so that the next child is one that parses; returns the process id."""
+    parse_recording(host, written(tmp_path, bytes(5)), "a.bin")
     (pid,) = host.process_ids()
     return pid
 
@@ -205,7 +205,7 @@ def test_a_crash_by_a_signal_is_told_and_costs_only_the_child(
     assert isinstance(ended, BadInput)
     assert ended.reason == "PARSE_CRASHED"
     assert "SIGSEGV" in ended.message
-    assert parse_model(host, written(tmp_path, small_chain())).network is not None
+    assert len(parse_recording(host, written(tmp_path, bytes(5)), "a.bin")) == 1
     assert host.process_ids() == (pid,)
 
 
@@ -216,9 +216,9 @@ def test_a_killed_host_is_replaced_and_the_file_parsed_again(
     before = warm(host, tmp_path)
     os.kill(before, signal.SIGKILL)
 
-    parsed = parse_model(host, written(tmp_path, small_chain()))
+    recordings = parse_recording(host, written(tmp_path, bytes(5)), "a.bin")
 
-    assert parsed.network is not None
+    assert len(recordings) == 1
     assert host.process_ids() != (before,)
 
 
@@ -268,6 +268,20 @@ def test_many_files_at_once_all_get_their_own_answer(host: ParseHost, tmp_path: 
     assert [n.layers[0].output_shape[0] for n in networks if n] == list(range(1, 13))
 
 
+def test_a_model_need_not_wait_for_recordings(
+    make_host: Callable[..., ParseHost], slow: Path, tmp_path: Path
+):
+    host = make_host()
+    path = written(tmp_path, small_chain())
+
+    async def both() -> set[str]:
+        slow_ones = [asyncio.create_task(host.parse_recording(slow, "a.npz")) for _ in range(3)]
+        await host.parse_model(path)
+        return {"waiting" for task in slow_ones if not task.done()}
+
+    assert asyncio.run(both()) == {"waiting"}
+
+
 def test_a_child_can_open_no_file_even_if_the_parser_would(host: ParseHost, tmp_path: Path):
     """Reading through an HDF5 external link fails for lack of descriptors, were it tried."""
     path = tmp_path / "links.h5"
@@ -275,6 +289,26 @@ def test_a_child_can_open_no_file_even_if_the_parser_would(host: ParseHost, tmp_
         file["node"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/node")
 
     assert refused(lambda: parse_model(host, path)).reason == "UNSAFE_LINK"
+
+
+def test_texts_that_unfold_to_gigabytes_end_at_the_memory_limit(host: ParseHost, tmp_path: Path):
+    """2,000 references to one text of 15 MiB: HDF5 copies it for each."""
+    nodes, _ = chain(linear((2, 3)), neurons(), input_shape=(3,))
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        write_graph(file.create_group("node"), nodes, [])
+        del file["node/edges"]
+        edges = file["node"].create_dataset("edges", (1000, 2), h5py.string_dtype())
+        edges[0, 0] = "x" * (15 << 20)
+        file.flush()
+        start = edges.id.get_offset()
+    data = bytearray(buffer.getvalue())
+    data[start : start + 16 * 2000] = bytes(data[start : start + 16]) * 2000
+
+    error = refused(lambda: parse_model(host, written(tmp_path, bytes(data))))
+
+    assert error.reason == "MODEL_UNREADABLE"
+    assert "memory" in error.message
 
 
 FILE_REASONS = (

@@ -14,9 +14,12 @@ from speckfarm.job import Job
 from tests.farm_process import FarmProcess, scripted
 
 ENDS = "'job.succeeded', 'job.failed', 'job.cancelled', 'job.expired'"
-EVERY_STAGE_IS_SLOW = scripted(
-    {"configure_ms": 300, "reset_ms": 300, "run_ms": 300, "collect_ms": 300}
-)
+EVERY_STAGE_IS_SLOW = scripted({
+    "configure_ms": 300,
+    "reset_ms": 300,
+    "run_ms": 300,
+    "collect_ms": 300,
+})
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,7 @@ def seat(board: str, **changes: object) -> Seat:
 
 
 def waiting(job: str, **changes: object) -> Waiting:
-    plain = Waiting(
-        job=job, chip="speck2f", board_kind=BoardKind.SIMULATED, configuration="x"
-    )
+    plain = Waiting(job=job, chip="speck2f", board_kind=BoardKind.SIMULATED, configuration="x")
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 

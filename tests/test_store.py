@@ -131,9 +131,7 @@ def test_a_failing_change_does_not_take_its_batch_along(store: Store) -> None:
 def test_the_same_request_id_and_body_give_the_first_job_and_another_body_is_refused(
     store: Store,
 ) -> None:
-    request = Request(
-        user="ada", method="CreateJob", request_id="r1", body="b1", object="job-0"
-    )
+    request = Request(user="ada", method="CreateJob", request_id="r1", body="b1", object="job-0")
     first = accept(store, spec(0), request=request)
     again = accept(store, spec(1), request=replace(request, object="job-1"))
 

@@ -23,7 +23,7 @@ from tests.twin_builders import chip, chips, core, pack_events, recordings
 
 EXPLANATION = Path(__file__).parents[1] / "docs" / "explanation" / "twin.md"
 
-compared = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+compared = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -129,10 +129,13 @@ def test_more_spikes_than_a_buffer_holds_equal_the_reference():
         np.ones((16, 1, 16, 16)), (64, 64), padding=(7, 7), threshold_high=0, monitor_enable=False,
         destinations=(Destination(core=5, pooling=4),),
     )  # fmt: skip
-    narrow = core(np.ones((1, 16, 1, 1)), (15, 15), stride=(8, 8), core=5, layer=1)
-    burst = [Event(n, 0, 32, 32) for n in range(40)]
+    narrow = core(
+        np.ones((1, 16, 1, 1)), (15, 15), stride=(8, 8), core=5, layer=1, leak_enable=True,
+        biases=np.array([7], np.int16),
+    )  # fmt: skip
+    burst = [Event(90 * n, 0, 32, 32) for n in range(40)]
 
-    assert_equal_to_reference(chip(wide, narrow), [burst])
+    assert_equal_to_reference(chip(wide, narrow, slow_clock_hz=10_000.0), [burst])
 
 
 def test_a_kernel_lies_as_in_a_convolution_of_torch():

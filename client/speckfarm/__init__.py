@@ -1,9 +1,9 @@
 """Thin client of speckfarm: run spiking networks on a lab's Speck boards, or on simulated ones.
 
 >>> import speckfarm
->>> farm = speckfarm.connect()  # doctest: +SKIP
->>> result = farm.run("model.nir", "digits.npz", decimator={0: 4}).wait()  # doctest: +SKIP
->>> result.accuracy, result.latency.p99_us  # doctest: +SKIP
+>>> farm = speckfarm.connect()
+>>> result = farm.run("model.nir", "digits.npz", decimator={0: 4}).wait()
+>>> accuracy, p99_us = result.accuracy, result.latency.p99_us
 """
 
 from __future__ import annotations

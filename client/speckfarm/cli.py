@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from speckfarm.cli_parser import build_parser
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
 OK, BUG, USAGE, REJECTED, FAILED, CANCELLED, EXPIRED, UNREACHABLE, TIMED_OUT = range(9)
 USAGE_REASONS = frozenset({
-    "BAD_ARGUMENT", "BAD_TIME", "GRID_TOO_LARGE", "INVALID_ARGUMENT", "NO_RECORDING",
-    "PAGE_TOKEN_INVALID", "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE", "UNKNOWN_BOARD_KIND",
-    "UNKNOWN_CHIP", "UNKNOWN_GROUP", "UNKNOWN_SETTING", "UNKNOWN_STATE",
+    "AXIS_TWICE", "BAD_ADDRESS", "BAD_ARGUMENT", "BAD_TIME", "GRID_EMPTY", "GRID_TOO_LARGE",
+    "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NO_RECORDING", "PAGE_SIZE_INVALID", "PAGE_TOKEN_INVALID",
+    "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE", "TIMEOUT_INVALID", "TIME_INVALID",
+    "UNKNOWN_BOARD_KIND", "UNKNOWN_CHIP", "UNKNOWN_GROUP", "UNKNOWN_SETTING", "UNKNOWN_STATE",
 })  # fmt: skip
 
 
@@ -31,17 +34,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return USAGE
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own errors say what is wrong
     from speckfarm.cli_output import Screen  # after parsing: --help must not cost gRPC
 
     screen = Screen(getattr(args, "output", "table"))
     try:
-        return _guarded(args, screen)
+        with _shown_log(screen):
+            return _guarded(args, screen)
     except BrokenPipeError:  # e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
         screen.note("interrupted; what was queued goes on, `speckfarm jobs` lists it")
         return CANCELLED
+
+
+@contextmanager
+def _shown_log(screen: Screen) -> Iterator[None]:
+    from speckfarm.cli_wait import Notes
+
+    logger, notes = logging.getLogger("speckfarm"), Notes()
+    if screen.is_for_people:
+        logger.addHandler(notes)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
 
 
 def _guarded(args: argparse.Namespace, screen: Screen) -> int:
@@ -89,9 +108,10 @@ def exit_code(error: SpeckfarmError) -> int:
         (errors.WrongState, USAGE),
         (errors.FarmFault, BUG),
     ]
-    if isinstance(error, (errors.BadRequest, errors.Exhausted)):
-        # What is left are files that cannot be read or are too large.
+    if isinstance(error, errors.BadRequest):  # what is left are files that cannot be read
         return USAGE if error.reason in USAGE_REASONS else REJECTED
+    if isinstance(error, errors.Exhausted):
+        return REJECTED if error.reason == "UPLOAD_TOO_LARGE" else UNREACHABLE
     return next(code for kind, code in table if isinstance(error, kind))
 
 

@@ -14,6 +14,7 @@ from speckfarm.errors import ModelRejected, SpeckfarmError
 Row = Mapping[str, object]
 DIGEST_COLUMNS = ("model", "recording", "configuration", "key")
 SHORT_DIGEST = 12
+MAX_WIDTH = 10_000
 MAPS = ("layer_reset", "decimator", "cores", "metadata")  # their keys differ from row to row
 
 
@@ -94,24 +95,21 @@ class Screen:
             self.line(text)
 
     def _draw(self, rows: Sequence[Row], columns: Sequence[str]) -> None:
-        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for name in columns:
             numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(Text(cell(name, row.get(name))) for name in columns))
-        # A pipe has no width; nothing may be cut there.
-        width = None if self._stdout.isatty() else 10_000
-        console = Console(file=self._stdout, width=width, soft_wrap=False, highlight=False)
+        # As wide as it needs to be: wrapped lines are easier to read, and to copy, than cut cells.
+        console = Console(file=self._stdout, width=MAX_WIDTH, highlight=False)
         with console.capture() as captured:
             console.print(table)
-        drawn = captured.get().splitlines()
-        self.line("\n".join(text.rstrip() for text in drawn if text.strip()))
+        self.line("\n".join(text.rstrip() for text in captured.get().splitlines()))
 
 
 def error_dict(error: SpeckfarmError) -> dict[str, object]:

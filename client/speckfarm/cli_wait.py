@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,14 @@ class JobLines:
         if self._screen.is_for_people and event.state != self._last:
             self._screen.note(f"{event.state} {event.message}".rstrip())
         self._last = event.state
+
+
+class Notes(logging.Handler):
+    """Shows people what the client logs: uploads, lost connections."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write to stderr as it is now: a bar that is shown puts itself in its place."""
+        sys.stderr.write(record.getMessage() + "\n")
 
 
 @contextmanager

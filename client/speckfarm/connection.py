@@ -137,6 +137,7 @@ def open_channel(endpoint: Endpoint) -> grpc.Channel:
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.enable_retries", 1),
+        ("grpc.enable_http_proxy", 0),  # `login` goes there directly, so do all calls
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),

@@ -56,8 +56,9 @@ def connect(server: str | None = None, token: str | None = None) -> Farm:
     Arguments first, then SPECKFARM_SERVER and SPECKFARM_TOKEN, then the saved login, then the
     local server. Nothing is sent yet. Raises FarmUnavailable if no farm is known.
 
-    >>> farm = speckfarm.connect()  # doctest: +SKIP
-    >>> farm.check("model.nir").deployable  # doctest: +SKIP
+    >>> farm = speckfarm.connect()
+    >>> farm.check("model.nir").deployable
+    True
     """
     return Farm(Connection(find_endpoint(server, token)))
 
@@ -88,7 +89,9 @@ class Farm:
     ) -> Report:
         """Tell whether a network would run and why not: all findings at once, nothing queued.
 
-        >>> print(farm.check("model.nir", chip="speck2f", reset="zero"))  # doctest: +SKIP
+        >>> report = farm.check("model.nir", chip="speck2f", reset="zero")
+        >>> report.deployable, [layer.name for layer in report.layers]
+        (True, ['conv1', 'conv2', 'conv3', 'readout'])
         """
         request = models_pb2.CheckModelRequest(
             settings=build_settings(settings, also_known=("chip",)),
@@ -107,7 +110,9 @@ class Farm:
         keep_lags, request_id, queue_timeout_s, run_timeout_s. Raises ModelRejected with all
         findings before anything is queued.
 
-        >>> job = farm.run("model.nir", "digits.npz", decimator={0: 4})  # doctest: +SKIP
+        >>> job = farm.run("model.nir", "digits.npz", decimator={0: 4}, reset="zero")
+        >>> job.wait().predictions.shape
+        (3,)
         """
         if not recordings:
             text = "run() needs at least one recording; flash() configures a board without"
@@ -117,14 +122,17 @@ class Farm:
     def flash(self, model: ModelLike, **options: Unpack[JobOptions]) -> Job:
         """Queue a job that only configures a board.
 
-        >>> farm.flash("model.nir", board="devkit-1").wait()  # doctest: +SKIP
+        >>> farm.flash("model.nir", board="twin-0").wait().board
+        'twin-0'
         """
         return create_job(self._connection, model, (), options)
 
     def job(self, job_id: str) -> Job:
         """An existing job. Raises NotFound.
 
-        >>> farm.job("j-0001").cancel()  # doctest: +SKIP
+        >>> created = farm.run("model.nir", "digits.npz")
+        >>> farm.job(created.id).wait().job_id == created.id
+        True
         """
         answer = self._connection.call(
             self._connection.jobs.GetJob, jobs_pb2.GetJobRequest(job=job_id)
@@ -141,7 +149,7 @@ class Farm:
     ) -> list[Job]:
         """Jobs, newest first, of these states, this user, this benchmark.
 
-        >>> [job.id for job in farm.jobs(states=["QUEUED"])]  # doctest: +SKIP
+        >>> waiting = farm.jobs(states=["QUEUED"], limit=10)
         """
         request = jobs_pb2.ListJobsRequest(
             page_size=limit,
@@ -165,9 +173,9 @@ class Farm:
         Keys of the sweep are settings, with a layer where they have one: "decimator.0", "reset".
         Options are settings that all points share, and chip, kind, request_id.
 
-        >>> bench = farm.benchmark(  # doctest: +SKIP
-        ...     ["a.nir", "b.nir"], "digits.npz", sweep={"decimator.0": [None, 2, 4]}
-        ... )
+        >>> sweep = {"decimator.0": [None, 2, 4], "reset": ["subtract", "zero"]}
+        >>> len(farm.benchmark("model.nir", "digits.npz", sweep=sweep).wait().table())
+        6
         """
         many = [models] if isinstance(models, (str, bytes, os.PathLike)) else models
         return create_benchmark(
@@ -177,7 +185,9 @@ class Farm:
     def find_benchmark(self, benchmark_id: str) -> Benchmark:
         """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
 
-        >>> farm.find_benchmark("b-0001").wait().table()  # doctest: +SKIP
+        >>> bench = farm.benchmark("model.nir", "digits.npz")
+        >>> farm.find_benchmark(bench.id).wait().points_done
+        1
         """
         request = benchmarks_pb2.GetBenchmarkRequest(benchmark=benchmark_id)
         answer = self._connection.call(self._connection.benchmarks.GetBenchmark, request)
@@ -193,7 +203,8 @@ class Farm:
     def usage(self, *, by: str = "user", since: Since = None) -> list[UsageRow]:
         """Who used what: sums by user, board, model or day, one row per kind of board.
 
-        >>> farm.usage(by="user", since="7d")  # doctest: +SKIP
+        >>> {row.key for row in farm.usage(by="user", since="7d")}
+        {'local'}
         """
         request = usage_pb2.QueryUsageRequest(
             group_by=usage_group(by), since=since_timestamp(since)
@@ -204,7 +215,8 @@ class Farm:
     def latency(self, *, by: str = "model", since: Since = None) -> list[LatencyRow]:
         """What the boards delivered: lags merged by model, board or week, one row per kind.
 
-        >>> farm.latency(by="week", since="4w")[0].latency.p99_us  # doctest: +SKIP
+        >>> [row.board_kind for row in farm.latency(by="week", since="7d")]
+        ['simulated']
         """
         request = usage_pb2.QueryLatencyRequest(
             group_by=latency_group(by), since=since_timestamp(since)
@@ -213,7 +225,11 @@ class Farm:
         return [read_latency_row(row) for row in answer.rows]
 
     def boards(self) -> list[Board]:
-        """Boards, who uses them, since when, and what they hold."""
+        """Boards, who uses them, since when, and what they hold.
+
+        >>> [board.board for board in farm.boards()]
+        ['twin-0', 'twin-1']
+        """
         request = boards_pb2.ListBoardsRequest()
         answer = self._connection.call(self._connection.boards.ListBoards, request)
         return [read_board(board) for board in answer.boards]
@@ -245,7 +261,11 @@ class Farm:
         return [read_recording(message) for message in islice(found, limit)]
 
     def info(self) -> ServerInfo:
-        """Version, limits and chips of the farm, and as whom it knows you."""
+        """Version, limits and chips of the farm, and as whom it knows you.
+
+        >>> farm.info().user
+        'local'
+        """
         request = info_pb2.GetServerInfoRequest()
         answer = self._connection.call(self._connection.info.GetServerInfo, request)
         return read_info(answer, self.server)

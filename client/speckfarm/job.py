@@ -51,8 +51,10 @@ class JobEvent:
 class Job:
     """A job on the farm. It goes on whether or not anybody waits for it.
 
-    >>> job = farm.run("model.nir", "digits.npz", decimator={0: 4})  # doctest: +SKIP
-    >>> result = job.wait(timeout=60)  # doctest: +SKIP
+    >>> job = farm.run("model.nir", "digits.npz", decimator={0: 4})
+    >>> [event.state for event in job.watch()][-1]
+    'SUCCEEDED'
+    >>> result = job.wait(timeout=60)
     """
 
     def __init__(

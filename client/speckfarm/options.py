@@ -8,6 +8,7 @@ from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
 
+from speckfarm.errors import BadRequest
 from speckfarm.settings import KEYS, SettingOptions
 
 
@@ -45,9 +46,13 @@ def split_options(
 
 
 def to_duration(seconds: float | None) -> Duration | None:
-    """Seconds for the wire; None leaves the default to the farm."""
+    """Seconds for the wire; None leaves the default to the farm. Raises BadRequest."""
     if seconds is None:
         return None
     duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
+    try:
+        duration.FromTimedelta(timedelta(seconds=seconds))
+    except (OverflowError, ValueError, TypeError) as error:
+        text = f"A timeout is {seconds!r}; a number of seconds is wanted ({error})"
+        raise BadRequest("TIMEOUT_INVALID", text) from error
     return duration

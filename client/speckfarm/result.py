@@ -65,8 +65,9 @@ class LayerActivity:
 class Result:
     """What a succeeded job measured; spikes and lags are fetched when asked for.
 
-    >>> result = farm.run("model.nir", "digits.npz").wait()  # doctest: +SKIP
-    >>> result.accuracy, result.latency.p99_us, result.spikes_of(0)["t"]  # doctest: +SKIP
+    >>> result = farm.run("model.nir", "digits.npz").wait()
+    >>> result.spikes.dtype.names, len(result.spikes_of(0)) == sum(result.recordings[0].counts)
+    (('t', 'layer', 'feature', 'y', 'x'), True)
     """
 
     def __init__(self, connection: Connection, message: jobs_pb2.Result) -> None:

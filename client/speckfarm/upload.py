@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from speckfarm.connection import Connection
 
 CHUNK_BYTES = 256 * 1024
+NOTABLE_BYTES = 4 << 20  # an upload that somebody may wonder about
 FIND_AT_ONCE = 1000  # digests in one FindMissing
 PATIENCE_S = 60.0  # without any progress; a server restarts in seconds
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,8 @@ def _missing(connection: Connection, digests: Sequence[str]) -> list[tuple[str, 
 
 
 def _send(connection: Connection, source: Source, offset: int) -> None:
+    level = logging.INFO if source.size > NOTABLE_BYTES else logging.DEBUG
+    logger.log(level, "uploading %s, %.1f MB", source.name, (source.size - offset) / 1e6)
     patience, is_broken = Patience(PATIENCE_S), False
     while True:
         try:
@@ -97,6 +104,7 @@ def _send(connection: Connection, source: Source, offset: int) -> None:
         except SpeckfarmError as error:
             if not _is_passing(error):
                 raise
+            logger.info("upload of %s broke (%s); going on", source.name, error.message)
             is_broken = True
             patience.pause(error)
 

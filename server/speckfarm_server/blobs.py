@@ -73,9 +73,10 @@ class Blobs:
         return digest
 
     def read(self, digest: str, offset: int) -> Iterator[bytes]:
-        """Yield a blob from `offset` on in chunks."""
-        with self.path(digest).open("rb") as file:
-            file.seek(offset)
+        """Yield a blob from `offset` on in chunks; nothing if it is beyond the end."""
+        path = self.path(digest)
+        with path.open("rb") as file:
+            file.seek(min(offset, path.stat().st_size))
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

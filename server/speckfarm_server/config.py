@@ -47,10 +47,10 @@ class LimitsConfig:
     max_recording_bytes: int = 1024 * MI
     max_benchmark_points: int = 1000
     max_queued_jobs: int = 100_000
-    queue_timeout_s: float = 24 * 3600  # default of a job
-    cancel_grace_s: float = 10  # then the board's process is replaced
-    lease_s: float = 15  # a board at work that is silent for so long counts as hung
-    start_s: float = 300  # longest start of a board's process; a simulator may have to compile
+    queue_timeout_s: float = 24 * 3600.0  # default of a job
+    cancel_grace_s: float = 10.0  # then the board's process is replaced
+    lease_s: float = 15.0  # a board at work that is silent for so long counts as hung
+    start_s: float = 300.0  # longest start of a board's process; a simulator may have to compile
     max_attempts: int = 3  # attempts that boards may spoil before a job fails
 
 

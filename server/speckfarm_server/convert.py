@@ -25,6 +25,8 @@ from speckfarm_server.live import LiveJob
 from speckfarm_server.settings import Settings
 from speckfarm_server.store.rows import Model, Recording
 
+# What a Timestamp may hold, as google/protobuf/timestamp.proto says.
+_YEAR_1_S, _YEAR_10000_S = -62_135_596_800, 253_402_300_800
 STAGE_TIMES = ("queue_ms", "configure_ms", "reset_ms", "run_ms", "collect_ms", "total_ms")
 
 
@@ -71,10 +73,14 @@ def settings_message(settings: Settings) -> settings_pb2.Settings:
 
 
 def kind_of(value: boards_pb2.BoardKind.ValueType) -> BoardKind | None:
-    """Read a kind of board, None for the default."""
-    if value == boards_pb2.BOARD_KIND_REAL:
-        return BoardKind.REAL
-    return BoardKind.SIMULATED if value == boards_pb2.BOARD_KIND_SIMULATED else None
+    """Read a kind of board, None for the default; BadInput UNKNOWN_BOARD_KIND."""
+    if value == boards_pb2.BOARD_KIND_UNSPECIFIED:
+        return None
+    if value not in boards_pb2.BoardKind.values():
+        text = f"board_kind is {value}; known: {', '.join(boards_pb2.BoardKind.keys()[1:])}"
+        raise BadInput("UNKNOWN_BOARD_KIND", text, found=value)
+    is_real = value == boards_pb2.BOARD_KIND_REAL
+    return BoardKind.REAL if is_real else BoardKind.SIMULATED
 
 
 def kind_message(kind: str) -> boards_pb2.BoardKind.ValueType:
@@ -92,7 +98,10 @@ def time_message(time_us: int | None) -> Timestamp | None:
 
 
 def time_us_of(message: Timestamp) -> int:
-    """Read a wall-clock time."""
+    """Read a wall-clock time; BadInput TIME_INVALID beyond the years 1 to 9999."""
+    if not _YEAR_1_S <= message.seconds < _YEAR_10000_S:
+        text = f"A time is {message.seconds} s after 1970; only the years 1 to 9999 are known"
+        raise BadInput("TIME_INVALID", text, found_s=message.seconds)
     return message.seconds * 1_000_000 + message.nanos // 1000
 
 

@@ -24,6 +24,7 @@ from speckfarm_server.store.writer import Row
 logger = logging.getLogger(__name__)
 
 RECENT_JOBS = 512  # finished jobs that stay in memory for whoever watches them
+FORGOTTEN_AT_ONCE = 4  # above one, so that the number falls; bounded, as this runs at every end
 
 
 class Dispatcher:
@@ -45,6 +46,7 @@ class Dispatcher:
             for host in self.hosts
         }
         self._queue: OrderedDict[str, LiveJob] = OrderedDict()
+        self._clocks: dict[str, asyncio.TimerHandle] = {}  # when each queued job expires
         self._jobs: OrderedDict[str, LiveJob] = OrderedDict()  # unfinished and recent
         self._watchers: set[asyncio.Queue[BoardHost]] = set()
         self._is_stopping = False
@@ -67,20 +69,26 @@ class Dispatcher:
             await host.close()
 
     def enqueue(self, live: LiveJob) -> None:
-        """Let a job wait for a board; it expires at its deadline."""
+        """Let a job wait for a board until its deadline, unless it was cancelled meanwhile."""
+        if live.state is not JobState.QUEUED:
+            return
         self._jobs[live.spec.id] = live
         self._queue[live.spec.id] = live
         wait_s = max(0.0, (live.spec.queue_deadline_us - now_us()) / 1e6)
-        asyncio.get_running_loop().call_later(wait_s, self._expire, live)
+        loop = asyncio.get_running_loop()
+        self._clocks[live.spec.id] = loop.call_later(wait_s, self._expire, live)
         self.dispatch()
 
     def withdraw(self, live: LiveJob) -> None:
         """Take a job out of the queue."""
-        self._queue.pop(live.spec.id, None)
+        if self._queue.pop(live.spec.id, None) is not None:
+            self._clocks.pop(live.spec.id).cancel()
 
     def cancel_on_board(self, live: LiveJob) -> None:
-        """Ask the board that runs a job to end it."""
-        self._runners[live.board].cancel()
+        """Ask the board that runs a job to end it, unless it has ended and only is not stored."""
+        runner = self._runners[live.board]
+        if runner.live is live:
+            runner.cancel()
 
     def job(self, job_id: str) -> LiveJob | None:
         """A job that is unfinished, or finished a moment ago."""
@@ -95,7 +103,8 @@ class Dispatcher:
             return
         waiting = (_waiting(live) for live in self._queue.values())
         for decision in schedule.pick(waiting, seats):
-            live = self._queue.pop(decision.job)
+            live = self._queue[decision.job]
+            self.withdraw(live)
             self._runners[decision.board].start(live, decision.why)
 
     def counts(self) -> tuple[int, int]:
@@ -151,11 +160,11 @@ class Dispatcher:
             self.enqueue(live)
 
     def _expire(self, live: LiveJob) -> None:
-        if live.state is JobState.QUEUED and self._queue.pop(live.spec.id, None) is not None:
-            waited_s = (now_us() - live.spec.created_us) / 1e6
-            live.move(JobState.EXPIRED, f"no board took it within {waited_s:.0f} s")
-            future = self._store.write(self._store.steps.move(live.take_step()))
-            future.add_done_callback(lambda _: live.publish())
+        self.withdraw(live)
+        waited_s = (now_us() - live.spec.created_us) / 1e6
+        live.move(JobState.EXPIRED, f"no board took it within {waited_s:.0f} s")
+        future = self._store.write(self._store.steps.move(live.take_step()))
+        future.add_done_callback(lambda _: live.publish())
 
     def _released(self) -> None:
         """A board is free: its next job starts before the last one is stored."""
@@ -183,7 +192,9 @@ class Dispatcher:
         ]
 
     def _forget_old(self) -> None:
-        while len(self._jobs) > RECENT_JOBS + len(self._queue) + len(self._runners):
+        for _ in range(FORGOTTEN_AT_ONCE):
+            if len(self._jobs) <= RECENT_JOBS + len(self._queue) + len(self._runners):
+                return
             oldest = next(iter(self._jobs.values()))
             if oldest.status.ended_us is None:
                 self._jobs.move_to_end(oldest.spec.id)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.chip import find_chip
 from speckfarm_server.config import FarmConfig
 from speckfarm_server.dispatch import Dispatcher
 from speckfarm_server.errors import (
@@ -22,7 +25,7 @@ from speckfarm_server.errors import (
     Unavailable,
     WrongState,
 )
-from speckfarm_server.job import BoardKind, JobSpec, JobState, JobStatus
+from speckfarm_server.job import ACTIVE, FINAL, BoardKind, JobSpec, JobState, JobStatus
 from speckfarm_server.job_result import JobResult
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, first_event, first_row, now_us
@@ -37,6 +40,8 @@ from speckfarm_server.store.writer import Row
 RUN_BASE_US = 30_000_000
 RUN_FACTOR = {BoardKind.REAL: 3, BoardKind.SIMULATED: 300}
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ class Farm:
         """Turn an order into what will be queued; every refusal is an error with its reason."""
         if self.is_stopping:
             raise Unavailable("STOPPING", "The server is stopping; try again in a moment")
-        chip = order.chip or self.default_chip
+        chip = find_chip(order.chip or self.default_chip).name
         kind = self._kind(order, chip)
         await self.library.model(order.model)
         report = await self.library.report(order.model, chip, order.settings)
@@ -128,13 +133,7 @@ class Farm:
         """Queue jobs durably, all or none; the id of the older object if this is a repeat."""
         rows = [first_row(spec) for spec in specs]
         change = self.store.steps.accept(specs, rows, request=request, benchmark=benchmark)
-        known = await self.store.write(change)
-        if known is not None:
-            return known
-        for spec in specs:
-            status = JobStatus(spec=spec, state=JobState.QUEUED, sequence=1, attempt=0, faults=0)
-            self.dispatcher.enqueue(LiveJob(status, [first_event(spec)]))
-        return None
+        return await _to_its_end(self._queue_up(specs, change))
 
     async def cancel(self, job_id: str, user: str) -> JobStatus:
         """End a job; cancelling twice changes nothing.
@@ -147,18 +146,11 @@ class Farm:
             text = f"Job {job_id} belongs to {owner}; only its owner may cancel it"
             raise NotAllowed("NOT_OWNER", text, job=job_id, owner=owner)
         live = self.dispatcher.job(job_id)
-        if live is None or live.is_final:
-            return _already_final(status if live is None else live.status, live)
-        if live.state is JobState.QUEUED:
-            self.dispatcher.withdraw(live)
-            live.move(JobState.CANCELLED, f"cancelled by {user} while it waited")
-        elif live.state is not JobState.CANCELLING:
-            live.move(JobState.CANCELLING, f"cancelled by {user}")
-            self.dispatcher.cancel_on_board(live)
-        if live.has_unstored:
-            await self.store.write(self.store.steps.move(live.take_step()))
-            live.publish()
-        return live.status
+        if live is None:
+            return _already_final(status, status.state)
+        if live.is_final and live.state is not JobState.CANCELLED:
+            return _already_final(status, live.state)
+        return await _to_its_end(self._cancel(live, user))
 
     async def status(self, job_id: str) -> JobStatus:
         """Where a job is; NotFound JOB_NOT_FOUND."""
@@ -186,8 +178,7 @@ class Farm:
             board=board_id,
             board_kind=host.kind.value,
         )
-        await self.store.set_enabled(board_id, enabled=enabled, events=[row])
-        host.set_enabled(enabled)
+        await _to_its_end(self._set_enabled(host, enabled, row))
         return host
 
     async def log_refusal(self, order: Order, refusal: FarmError) -> None:
@@ -208,6 +199,38 @@ class Farm:
     def default_chip(self) -> str:
         """The chip that is meant when a user names none."""
         return self.config.boards[0].chip
+
+    async def _queue_up(
+        self, specs: Sequence[JobSpec], change: Callable[[Any], str | None]
+    ) -> str | None:
+        known = await self.store.write(change)
+        if known is None:
+            for spec in specs:
+                status = JobStatus(
+                    spec=spec, state=JobState.QUEUED, sequence=1, attempt=0, faults=0
+                )
+                self.dispatcher.enqueue(LiveJob(status, [first_event(spec)]))
+        return known
+
+    async def _cancel(self, live: LiveJob, user: str) -> JobStatus:
+        """Cancel, or wait until the cancel of another client is durable."""
+        if live.state is JobState.QUEUED:
+            self.dispatcher.withdraw(live)
+            live.move(JobState.CANCELLED, f"cancelled by {user} while it waited")
+        elif live.state in ACTIVE:
+            live.move(JobState.CANCELLING, f"cancelled by {user}")
+            self.dispatcher.cancel_on_board(live)
+        else:
+            while live.status.state not in (JobState.CANCELLING, *FINAL):
+                await live.changed()
+            return live.status
+        await self.store.write(self.store.steps.move(live.take_step()))
+        live.publish()
+        return live.status
+
+    async def _set_enabled(self, host: BoardHost, enabled: bool, event: Row) -> None:
+        await self.store.set_enabled(host.id, enabled=enabled, events=[event])
+        host.set_enabled(enabled)
 
     def _kind(self, order: Order, chip: str) -> BoardKind:
         """The kind of board a job is for; FailedPrecondition if the farm has none that fits."""
@@ -257,8 +280,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{''.join(digits)}"
 
 
-def _already_final(status: JobStatus, live: LiveJob | None) -> JobStatus:
-    state = status.state if live is None else live.state
+async def _to_its_end(step: Coroutine[Any, Any, T]) -> T:
+    """Finish a step though its caller may leave: gRPC cancels the call of a client that is gone,
+    and what is durable by then must be in memory too."""
+    return await asyncio.shield(asyncio.ensure_future(step))
+
+
+def _already_final(status: JobStatus, state: JobState) -> JobStatus:
     if state is JobState.CANCELLED:
         return status
     text = f"Job {status.spec.id} has ended as {state.value}; there is nothing to cancel"

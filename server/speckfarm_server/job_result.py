@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from speckfarm_server.errors import Finding, Severity
@@ -93,12 +93,7 @@ def merged_histogram(recordings: tuple[RecordingResult, ...]) -> Histogram:
 
 def to_json(result: JobResult) -> str:
     """Serialise; histograms are stored in rows of their own and left out."""
-    plain = asdict(result)
-    plain.pop("histogram")
-    for recording in plain["recordings"]:
-        for lags in recording["lags"]:
-            lags.pop("histogram")
-    return json.dumps(plain)
+    return json.dumps(result, default=_without_histogram)
 
 
 def from_json(text: str) -> JobResult:
@@ -119,6 +114,10 @@ def from_json(text: str) -> JobResult:
 def finding_from_plain(plain: dict[str, Any]) -> Finding:
     """Read a finding from the form that `asdict` gives."""
     return Finding(**{**plain, "severity": Severity(plain["severity"])})
+
+
+def _without_histogram(value: object) -> dict[str, object]:
+    return {name: field for name, field in vars(value).items() if name != "histogram"}
 
 
 def _recording(plain: dict[str, Any]) -> RecordingResult:

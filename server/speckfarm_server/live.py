@@ -42,7 +42,7 @@ class LiveJob:
         self._unstored: list[Row] = []
         self._stored_state = status.state
         self._stored_attempt = status.attempt
-        self._changed: asyncio.Future[None] | None = None
+        self._watchers: list[asyncio.Future[None]] = []
 
     @property
     def is_final(self) -> bool:
@@ -99,15 +99,16 @@ class LiveJob:
             error=self.error,
             recordings_done=done,
         )
-        if self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():  # it may have been cancelled
+                watcher.set_result(None)
 
     async def changed(self) -> None:
         """Return when something is published next."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        future = asyncio.get_running_loop().create_future()
+        self._watchers.append(future)
+        await future
 
     @property
     def has_unstored(self) -> bool:

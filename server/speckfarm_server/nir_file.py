@@ -75,7 +75,7 @@ def read_nir(data: bytes) -> NirGraph:
     except UnicodeDecodeError as error:
         raise unreadable("A name or a text in this file is not UTF-8") from error
     except MemoryError as error:
-        raise too_large("The file", "more data than fits in memory", "1 GiB") from error
+        raise too_large("The file", "more data than a parser's memory holds", "512 MiB") from error
     except HDF5_ERRORS as error:
         raise unreadable(f"This HDF5 file is damaged or cut short ({error})") from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import os
@@ -19,9 +18,12 @@ import sys
 import tempfile
 import threading
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from queue import SimpleQueue
+from typing import Any, BinaryIO, TypeVar, cast
 
 from speckfarm_server import network
 from speckfarm_server.errors import BadInput, Finding, Severity, Unavailable
@@ -29,21 +31,25 @@ from speckfarm_server.parse import Parsed
 from speckfarm_server.parse_child import LIMITS, MESSAGE_BYTES, MODEL, RECORDING
 from speckfarm_server.recordings import Recordings, from_open_file
 
-PROCESSES = 2  # files parsed at once
+PROCESSES = 2  # models parsed at once
 GRACE_S = 5.0  # beyond its limit for a helper to report; one that stays silent is replaced
 MAX_NAME_LENGTH = 255  # of a file, as file systems have it
 
 _START = "import sys; from speckfarm_server.parse_child import main; main(int(sys.argv[1]))"
 _DAMAGED = (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, OverflowError)
+Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
 
 
 class ParseHost:
-    """Parses files in child processes. Owned by the server; call `close` at the end."""
+    """Parses files in child processes. Owned by the server; call `close` at the end.
+
+    Models, which people wait for, have their own processes: no recording holds them up.
+    """
 
     def __init__(self, *, processes: int = PROCESSES, time_limit_s: float | None = None) -> None:
-        self._helpers = tuple(_Helper(time_limit_s) for _ in range(processes))
-        self._turn = itertools.cycle(self._helpers)
+        self._models = _Pool(MODEL, processes, time_limit_s)
+        self._recordings = _Pool(RECORDING, 1, time_limit_s)
 
     async def parse_model(self, path: Path) -> Parsed:
         """Parse a NIR file.
@@ -51,7 +57,7 @@ class ParseHost:
         Raises BadInput (what `parse_network` raises, PARSE_LIMIT_EXCEEDED, PARSE_CRASHED), OSError
         if the file cannot be opened, Unavailable after `close`.
         """
-        return await asyncio.to_thread(self._parse_model, path)
+        return await self._models.run(path, "", _decode_parsed)
 
     async def parse_recording(self, path: Path, name: str) -> Recordings:
         """Parse a recording file; its arrays are read-only and mapped from a temporary file.
@@ -59,70 +65,91 @@ class ParseHost:
         Raises BadInput (what `read_recordings` raises, PARSE_LIMIT_EXCEEDED, PARSE_CRASHED),
         OSError if the file cannot be opened, Unavailable after `close`.
         """
-        return await asyncio.to_thread(self._parse_recording, path, name)
+        return await self._recordings.run(path, name[-MAX_NAME_LENGTH:], _decode_recordings)
 
     def start(self) -> None:
-        """Start the processes now, so that the first files need not wait for them."""
-        for helper in self._helpers:
+        """Start the processes for models now, so that the first file need not wait for them."""
+        for helper in self._models.helpers:
             helper.start()
 
     def process_ids(self) -> tuple[int, ...]:
         """Ids of the processes that run."""
-        return tuple(helper.process.pid for helper in self._helpers if helper.process)
+        helpers = (*self._models.helpers, *self._recordings.helpers)
+        return tuple(helper.process.pid for helper in helpers if helper.process)
 
     def close(self) -> None:
-        """Stop the processes; files that are being parsed end as Unavailable."""
-        for helper in self._helpers:
+        """Stop the processes; files that are being parsed or wait for it end as Unavailable."""
+        self._models.close()
+        self._recordings.close()
+
+
+class _Pool:
+    """Helper processes for one kind of file, and as many threads that talk to them.
+
+    The threads are its own: files that wait for their turn hold up nobody else's work.
+    """
+
+    def __init__(self, kind: str, processes: int, time_limit_s: float | None) -> None:
+        self.helpers = tuple(_Helper(kind, time_limit_s) for _ in range(processes))
+        self._idle: SimpleQueue[_Helper] = SimpleQueue()
+        for helper in self.helpers:
+            self._idle.put(helper)
+        self._threads = ThreadPoolExecutor(processes, thread_name_prefix=f"parse-{kind}")
+        self._is_closed = False
+
+    async def run(self, path: Path, name: str, decode: Callable[[BinaryIO], Answer]) -> Answer:
+        """Parse a file in its turn."""
+        if self._is_closed:
+            raise _stopping()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._parse, path, name, decode)
+
+    def close(self) -> None:
+        """Stop the processes and the threads."""
+        self._is_closed = True
+        for helper in self.helpers:
             helper.close()
+        self._threads.shutdown()
 
-    def _parse_model(self, path: Path) -> Parsed:
-        with self._free_helper().run(MODEL, path, "") as answer:
-            try:
-                return _decode_parsed(answer.read())
-            except _DAMAGED as error:
-                raise _crashed(f"its answer was damaged ({error})") from error
-
-    def _parse_recording(self, path: Path, name: str) -> Recordings:
-        with self._free_helper().run(RECORDING, path, name[-MAX_NAME_LENGTH:]) as answer:
-            if answer.read(1) == b"{":
-                _decode_head(b"{" + answer.readline())
-            return from_open_file(answer)
-
-    def _free_helper(self) -> _Helper:
-        idle = (helper for helper in self._helpers if not helper.is_busy)
-        return next(idle, None) or next(self._turn)
+    def _parse(self, path: Path, name: str, decode: Callable[[BinaryIO], Answer]) -> Answer:
+        helper = self._idle.get()  # at once: there are as many helpers as threads
+        try:
+            answer = helper.run(path, name)
+        finally:
+            self._idle.put(helper)
+        try:
+            with answer:
+                return decode(answer)
+        except _DAMAGED as error:
+            raise _crashed(f"its answer was damaged ({error})") from error
 
 
 class _Helper:
     """One helper process and the socket to it; one request at a time."""
 
-    def __init__(self, time_limit_s: float | None) -> None:
+    def __init__(self, kind: str, time_limit_s: float | None) -> None:
         self.process: subprocess.Popen[bytes] | None = None
-        self._time_limit_s = time_limit_s
+        self._kind = kind
+        self._time_limit_s = time_limit_s or LIMITS[kind].time_s
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._is_closed = False
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request would have to wait."""
-        return self._lock.locked()
 
     def start(self) -> None:
         """Start the process unless it runs."""
         with self._lock:
             self._connect()
 
-    def run(self, kind: str, path: Path, name: str) -> BinaryIO:
+    def run(self, path: Path, name: str) -> BinaryIO:
         """Parse a file; returns the answer, a temporary file at its beginning."""
-        time_s = self._time_limit_s or LIMITS[kind].time_s
-        request = json.dumps({"kind": kind, "name": name, "time_s": time_s}).encode()
+        time_s = self._time_limit_s
+        request = json.dumps({"kind": self._kind, "name": name, "time_s": time_s}).encode()
         with self._lock, path.open("rb") as upload, contextlib.ExitStack() as closing:
             answer = cast("BinaryIO", closing.enter_context(tempfile.TemporaryFile()))
-            end = self._ask(request, [upload.fileno(), answer.fileno()], time_s + GRACE_S)
+            end = self._ask(request, [upload.fileno(), answer.fileno()])
             answer.seek(0)
             _check_end(end, answer, time_s)
-            if os.fstat(answer.fileno()).st_size > LIMITS[kind].answer_bytes:
+            if os.fstat(answer.fileno()).st_size > LIMITS[self._kind].answer_bytes:
                 raise _crashed("its answer was too large")
             closing.pop_all()  # the caller closes it
             return answer
@@ -130,15 +157,17 @@ class _Helper:
     def close(self) -> None:
         """End the process: its socket closes."""
         self._is_closed = True
-        if self._socket is not None:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):  # closed by the very thread that is to be woken
+                connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
         with self._lock:
             self._disconnect()
 
-    def _ask(self, request: bytes, files: list[int], timeout_s: float) -> dict[str, Any]:
+    def _ask(self, request: bytes, files: list[int]) -> dict[str, Any]:
         for _ in range(2):  # a helper that died since its last request is replaced
             connection = self._connect()
-            connection.settimeout(timeout_s)
+            connection.settimeout(self._time_limit_s + GRACE_S)
             try:
                 socket.send_fds(connection, [request], files)
                 message = connection.recv(MESSAGE_BYTES)
@@ -205,12 +234,20 @@ def _check_end(end: dict[str, Any], answer: BinaryIO, time_s: float) -> None:
         )
     code = int(end["code"])
     if code < 0:
-        found = f"{signal.Signals(-code).name}"
-        raise _crashed(f"the library that reads it was stopped by {found}")
+        raise _crashed(f"the library that reads it was stopped by {_signal_name(-code)}")
     if code > 0:
         line = answer.readline(MESSAGE_BYTES)
         _log.error("unforeseen error in the parser: %s", line.decode(errors="replace"))
         raise _crashed("the parser met something that nobody foresaw")
+
+
+def _signal_name(number: int) -> str:
+    known = {member.value: member.name for member in signal.Signals}
+    return known.get(number, f"signal {number}")
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("SERVER_STOPPING", "The server is stopping; try again in a while")
 
 
 def _crashed(text: str) -> BadInput:
@@ -229,9 +266,15 @@ def _decode_head(line: bytes) -> dict[str, Any]:
     return head
 
 
-def _decode_parsed(data: bytes) -> Parsed:
-    line, _, body = data.partition(b"\n")
-    head = _decode_head(line)
+def _decode_recordings(answer: BinaryIO) -> Recordings:
+    if answer.read(1) == b"{":
+        _decode_head(b"{" + answer.readline())
+    return from_open_file(answer)
+
+
+def _decode_parsed(answer: BinaryIO) -> Parsed:
+    head = _decode_head(answer.readline())
+    body = answer.read()
     findings = tuple(_decode_finding(plain) for plain in head["findings"])
     if not body:
         return Parsed(network=None, findings=findings)

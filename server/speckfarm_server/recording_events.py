@@ -54,12 +54,16 @@ class _Place:
         self._start = start
         self._offsets = offsets
 
-    def refuse(self, reason: str, index: int, text: str, **metadata: object) -> BadInput:
+    def refuse(
+        self, reason: str, index: int, text: str, *, found: object, allowed: object
+    ) -> BadInput:
         event = self._start + index
         number = int(np.searchsorted(self._offsets, event, "right")) - 1
         event -= int(self._offsets[number])
         message = f"Event {event} of recording {number} {text}"
-        return BadInput(reason, message, recording=number, event=event, **metadata)
+        return BadInput(
+            reason, message, recording=number, event=event, found=found, allowed=allowed
+        )
 
 
 def _check_piece(piece: Mapping[str, NDArray[Any]], place: _Place) -> NDArray[np.void]:

@@ -164,7 +164,7 @@ def _count(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> int:
 
 
 def _fill(stream: BinaryIO, raw: NDArray[np.uint8], what: str) -> None:
-    view = memoryview(raw)
+    view = raw.data
     filled = 0
     while filled < len(raw):
         piece = stream.read(min(len(raw) - filled, 1 << 20))
@@ -181,7 +181,7 @@ def _columns(arrays: Arrays) -> Arrays:
         if missing:
             found = ", ".join(arrays) or "none of them"
             raise _columns_wrong(f"it has no events and lacks {', '.join(missing)}", found)
-        columns = {name: arrays[name] for name in COLUMNS}
+        columns: Arrays = {name: arrays[name] for name in COLUMNS}
     else:
         columns = _split(arrays["events"])
     for name, column in columns.items():

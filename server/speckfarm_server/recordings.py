@@ -100,8 +100,8 @@ def write_to(recordings: Recordings, file: BinaryIO) -> None:
     labels = [] if recordings.labels is None else [recordings.labels]
     file.write(MAGIC + len(text).to_bytes(8, "little") + text)
     for array in (recordings.offsets, *labels):
-        file.write(memoryview(np.ascontiguousarray(array, "<i8")).cast("B"))
-    file.write(memoryview(np.ascontiguousarray(recordings.packed, PACKED_DTYPE)).cast("B"))
+        file.write(np.ascontiguousarray(array, "<i8").data)
+    file.write(np.ascontiguousarray(recordings.packed, PACKED_DTYPE).data)
 
 
 def to_file(recordings: Recordings, path: Path) -> None:

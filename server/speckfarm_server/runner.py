@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.boards.host import BoardHost, RuntimeState
 from speckfarm_server.boards.wire import Message
 from speckfarm_server.collect import collect, latency_rows
 from speckfarm_server.config import LimitsConfig
-from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.errors import BoardFault, ErrorClass, FarmError
 from speckfarm_server.job import JobError, JobSpec, JobState
 from speckfarm_server.job_result import JobResult, to_json
 from speckfarm_server.live import LiveJob, now_us
@@ -40,6 +40,10 @@ _BOARD_CLASSES = tuple(_TRIES)
 
 class Library(Protocol):
     """Where a runner gets what a job needs."""
+
+    async def prepare(self, spec: JobSpec) -> None:
+        """Make again what its cache lost."""
+        ...
 
     async def configuration_bytes(self, spec: JobSpec) -> bytes:
         """The job's configuration, serialised."""
@@ -105,7 +109,8 @@ class Runner:
         self._timers.clear()
         self.live = None
         released_us = now_us()
-        if failure is not None and failure.error_class in _BOARD_CLASSES:
+        is_stuck = self.host.runtime_state is RuntimeState.BUSY  # it never said that it ended
+        if is_stuck or (failure is not None and failure.error_class in _BOARD_CLASSES):
             self.host.replace()
         self._released()  # the board's next job starts before the end of this one is stored
         if live.state is JobState.CANCELLING:
@@ -118,6 +123,7 @@ class Runner:
     async def _run(self, live: LiveJob) -> tuple[Message | None, BoardFault | None]:
         """What the board said last: `done`, or why not."""
         try:
+            await self._library.prepare(live.spec)
             configuration = await self._library.configuration_bytes(live.spec)
             async for message in self.host.run(self._task_for(live), configuration):
                 if message["op"] == "done":
@@ -129,6 +135,9 @@ class Runner:
         except BoardFault as fault:
             if not self._timed_out:
                 return None, fault
+        except FarmError as refusal:  # e.g. CONFIGURATION_CHANGED
+            job = ErrorClass.JOB
+            return None, BoardFault(refusal.reason, refusal.message, job, **refusal.metadata)
         except Exception as error:  # the one catch-all for bugs of the farm: the job must end
             logger.exception("job %s failed inside the farm", live.spec.id)
             text = f"The farm failed: {type(error).__name__}: {error}"
@@ -168,6 +177,9 @@ class Runner:
             spikes=await self._keep(spikes, blobs),
             lags=await self._keep(lags, blobs) if lags else "",
         )
+        if live.state is JobState.CANCELLING:  # meanwhile
+            await self._store_end(live, JobState.CANCELLED, released_us)
+            return
         live.move(JobState.SUCCEEDED, f"measured on {self.host.id}")
         live.result = result
         await self._store_end(live, None, released_us, result=result, blobs=blobs)
@@ -186,7 +198,8 @@ class Runner:
             live.avoid |= {self.host.id}
             live.move(JobState.QUEUED, f"again after {fault.reason} on {self.host.id}")
             await self._store_end(live, None, released_us, error=error)
-            self._again(live)
+            if live.state is JobState.QUEUED:  # nobody cancelled it meanwhile
+                self._again(live)
             return
         live.move(JobState.FAILED, fault.message, error=error)
         await self._store_end(live, None, released_us, error=error)

@@ -119,7 +119,12 @@ def list_names(group: h5g.GroupID, path: str, limit: int) -> list[str]:
     if count > limit:
         raise too_large(f"{path!r}", f"{count} entries", f"{limit}")
     keys: list[bytes] = []
-    group.links.iterate(lambda key: keys.append(key) or (len(keys) > limit or None))
+
+    def collect(key: bytes) -> bool | None:
+        keys.append(key)
+        return True if len(keys) > limit else None  # HDF5 stops at anything but None
+
+    group.links.iterate(collect)
     for key in keys:
         _check_link(group, key, f"{path}/{key.decode()}")
     return sorted(decode_name(key, path) for key in keys)

@@ -116,6 +116,7 @@ class Server:
         await self._grpc.start()
         for name in ("", *names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await asyncio.to_thread(self._parser.start)
         return Listening(address=address, token=token, certificate=certificate)
 
     async def stop(self) -> None:

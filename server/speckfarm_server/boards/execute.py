@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ class Attempt:
         """Do it all; the order of the steps is the order of this function."""
         fresh = self._configure()
         for digest, path in self._task.recordings:
-            file = from_file(path)
+            file = _open_recordings(path)
             for number in range(len(file.offsets) - 1):
                 if not fresh and not self._task.configuration.keep_state:
                     self._timed("reset", self._board.reset_state)
@@ -171,6 +172,12 @@ class Attempt:
         began = time.perf_counter()
         step()
         self._stopwatch[stage] += (time.perf_counter() - began) * 1e3
+
+
+@lru_cache(maxsize=8)
+def _open_recordings(path: Path) -> Recordings:
+    """A file is named by its digest, so what was mapped once need not be mapped again."""
+    return from_file(path)
 
 
 def _join(chunks: Iterator[Chunk]) -> Chunk:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Any
 
-from speckfarm_server.boards.wire import Message, encode, receive_async
+from speckfarm_server.boards.wire import Inbox, Message, encode
 from speckfarm_server.config import BoardConfig, LimitsConfig
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job import BoardKind
@@ -62,8 +62,11 @@ class BoardHost:
         self._limits = limits
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._inbox: Inbox | None = None
+        self._outbox: asyncio.Transport | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._asked_s = 0.0  # since when the process owes an answer, on the loop's clock
+        self._is_hung = False
         self._failed_starts = 0
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
@@ -81,6 +84,7 @@ class BoardHost:
         data = b"" if task["configuration"] == self._sent else configuration
         self._sent, self.loaded = task["configuration"], ""
         self._send({"op": "run", **task}, data)
+        self._expect_answer()
         op = ""
         while op not in ("done", "failed", "cancelled"):
             message = await self._receive()
@@ -147,42 +151,65 @@ class BoardHost:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._outbox, self._inbox = await asyncio.get_running_loop().create_unix_connection(
+            Inbox, sock=ours
+        )
+        self._expect_answer()
         while True:
             message = await self._receive()
             if message["op"] == "ready":
+                self._cancel_alarm()  # it was set for a start, which may take longer
                 return
             self._turn(self.runtime_state, message.get("message", ""))
 
     async def _receive(self) -> Message:
-        """The next message; a process that is silent for too long is dropped."""
-        reader = self._reader
-        if reader is None:
+        """The next message; a process that is silent for too long was dropped by the alarm."""
+        message = None if self._inbox is None else await self._inbox.receive()
+        if message is not None:
+            return message
+        if not self._is_hung:
             raise self._died()
-        is_starting = self.runtime_state is not RuntimeState.BUSY
-        silent_s = self._limits.start_s if is_starting else self._limits.lease_s
-        hung: list[bool] = []
-        alarm = asyncio.get_running_loop().call_later(silent_s, self._give_up, hung)
-        try:
-            message = await receive_async(reader)
-        finally:
-            alarm.cancel()
-        if hung:
-            text = f"Board {self.id} was silent for {silent_s:g} s; its process is replaced"
-            raise BoardFault(
-                "BOARD_HUNG", text, ErrorClass.DEVICE_STALL, board=self.id, silent_s=silent_s
-            )
-        if message is None:
-            raise self._died()
-        return message
+        silent_s = self._silent_s
+        text = f"Board {self.id} was silent for {silent_s:g} s; its process is replaced"
+        raise BoardFault(
+            "BOARD_HUNG", text, ErrorClass.DEVICE_STALL, board=self.id, silent_s=silent_s
+        )
 
-    def _give_up(self, hung: list[bool]) -> None:
-        hung.append(True)
-        self._drop()  # ends the read that is waiting
+    def _expect_answer(self) -> None:
+        """From now on the process must not be silent. Costs no timer if one is set already."""
+        self._is_hung = False
+        self._asked_s = asyncio.get_running_loop().time()
+        if self._alarm is None:
+            self._look_after(self._silent_s)
+
+    def _look_after(self, delay_s: float) -> None:
+        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        if self._inbox is None or self.runtime_state is RuntimeState.IDLE:
+            return
+        heard_s = max(self._inbox.heard_s, self._asked_s)
+        left_s = heard_s + self._silent_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            self._look_after(left_s)
+            return
+        self._is_hung = True
+        self._drop()  # ends the `receive` that is waiting
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    @property
+    def _silent_s(self) -> float:
+        is_at_work = self.runtime_state is RuntimeState.BUSY
+        return self._limits.lease_s if is_at_work else self._limits.start_s
 
     def _send(self, message: dict[str, Any], data: bytes = b"") -> None:
-        if self._writer is not None:
-            self._writer.write(encode(message, data))
+        if self._outbox is not None:
+            self._outbox.write(encode(message, data))
 
     def _died(self) -> BoardFault:
         return BoardFault(
@@ -194,9 +221,10 @@ class BoardHost:
 
     def _drop(self) -> None:
         self.loaded = self._sent = ""
-        if self._writer is not None:
-            self._writer.transport.abort()
-        self._reader = self._writer = None
+        self._cancel_alarm()
+        if self._outbox is not None:
+            self._outbox.abort()
+        self._outbox = None
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +125,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _done(outcome: Outcome) -> dict[str, Any]:
-    recordings = []
-    for recording in outcome.recordings:
-        plain = asdict(recording)
-        for lags in plain["lags"]:
-            lags["histogram"] = lags["histogram"].hex()
-        recordings.append(plain)
     return {
         "op": "done",
-        "recordings": recordings,
-        "layers": [asdict(layer) for layer in outcome.layers],
+        "recordings": outcome.recordings,
+        "layers": outcome.layers,
         "spike_bytes": len(outcome.spikes),
         "exit_spikes": outcome.exit_spikes,
         "configure_ms": outcome.configure_ms,

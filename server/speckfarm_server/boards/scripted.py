@@ -36,6 +36,7 @@ class ScriptedBoard:
     """Answers each recording with one spike of feature 0 at its first event, after `run_ms`."""
 
     method = "exact"
+
     def __init__(self, script: str) -> None:
         plain = json.loads(script)
         self._run_ms = float(plain.get("run_ms", 0))

@@ -22,11 +22,12 @@ class SimulatedBoard:
 
     def __init__(self) -> None:
         self._twin: Twin | None = None
+        self._assumptions = ASSUMPTIONS.digest()
 
     @property
     def assumptions(self) -> str:
         """Digest of everything that nobody has published about the silicon."""
-        return ASSUMPTIONS.digest()
+        return self._assumptions
 
     def configure(self, configuration: Configuration) -> None:
         """Build the twin of one configuration; state and decimators start at zero."""

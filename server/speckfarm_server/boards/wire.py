@@ -7,6 +7,7 @@ import json
 import select
 import socket
 import struct
+from collections import deque
 from typing import Any
 
 _HEAD = struct.Struct("<II")  # length of the JSON, length of the bytes
@@ -19,8 +20,8 @@ class Message(dict[str, Any]):
 
 
 def encode(message: dict[str, Any], data: bytes = b"") -> bytes:
-    """Frame a message."""
-    body = json.dumps(message).encode()
+    """Frame a message. Values in it travel as their fields, bytes among them as hex."""
+    body = json.dumps(message, default=_plain).encode()
     return _HEAD.pack(len(body), len(data)) + body + data
 
 
@@ -40,15 +41,55 @@ def is_waiting(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])
 
 
-async def receive_async(reader: asyncio.StreamReader) -> Message | None:
-    """Read one message on the event loop; None when the other end has closed."""
-    try:
-        json_bytes, data_bytes = _HEAD.unpack(await reader.readexactly(_HEAD.size))
-        body = await reader.readexactly(json_bytes)
-        data = await reader.readexactly(data_bytes) if data_bytes else b""
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-    return _message(body, data)
+class Inbox(asyncio.Protocol):
+    """The event loop's end of a connection: messages as they arrive."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.heard_s = self._loop.time()  # when something arrived last, on the loop's clock
+        self._buffer = bytearray()
+        self._missing = _HEAD.size  # bytes until there is something to do
+        self._messages: deque[Message] = deque()
+        self._is_closed = False
+        self._reader: asyncio.Future[None] | None = None
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the other end has closed. One reader at a time."""
+        while not self._messages:
+            if self._is_closed:
+                return None
+            self._reader = self._loop.create_future()
+            await self._reader
+        return self._messages.popleft()
+
+    def data_received(self, data: bytes) -> None:
+        """Take apart what is here whole."""
+        self.heard_s = self._loop.time()
+        self._buffer += data
+        while len(self._buffer) >= self._missing:
+            json_bytes, data_bytes = _HEAD.unpack_from(self._buffer)
+            start = _HEAD.size + json_bytes
+            self._missing = start + data_bytes
+            if len(self._buffer) < self._missing:
+                return
+            body, rest = self._buffer[_HEAD.size : start], self._buffer[start : self._missing]
+            del self._buffer[: self._missing]
+            self._missing = _HEAD.size
+            self._messages.append(_message(body, bytes(rest)))
+        self._wake()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The end."""
+        self._is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else vars(value)
 
 
 def _read(connection: socket.socket, size: int) -> bytes | None:
@@ -62,7 +103,7 @@ def _read(connection: socket.socket, size: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _message(body: bytes, data: bytes) -> Message:
+def _message(body: bytes | bytearray, data: bytes) -> Message:
     message = Message(json.loads(body))
     message.data = data
     return message

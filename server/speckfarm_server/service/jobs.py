@@ -30,6 +30,7 @@ from speckfarm_server.store import queries
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_REQUEST_ID_CHARS = 64
+MAX_TIMEOUT_S = 10 * 365 * 24 * 3600
 
 
 @translated
@@ -173,7 +174,7 @@ def _seconds(request: pb.CreateJobRequest, name: str) -> float | None:
         return None
     duration: Duration = getattr(request, name)
     seconds = duration.ToMicroseconds() / 1e6
-    if seconds > 0:
+    if 0 < seconds <= MAX_TIMEOUT_S:
         return seconds
-    text = f"{name} is {seconds} s; it must be above 0"
+    text = f"{name} is {seconds:g} s; it must be above 0 and at most {MAX_TIMEOUT_S} s"
     raise BadInput("TIMEOUT_INVALID", text, fields=[(name, text)], found=seconds)

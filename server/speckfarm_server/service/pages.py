@@ -10,6 +10,7 @@ from speckfarm_server.errors import BadInput
 from speckfarm_server.store.rows import Page
 
 DEFAULT_SIZE, MAX_SIZE = 50, 1000
+_INT64_DIGITS = 19  # of the largest number that the database takes
 
 
 def page_of(size: int, token: str) -> Page:
@@ -18,10 +19,17 @@ def page_of(size: int, token: str) -> Page:
         return Page(size=size_of(size))
     try:
         before_us, before_id = json.loads(base64.urlsafe_b64decode(token.encode()))
-        return Page(size=size_of(size), before_us=int(before_us), before_id=str(before_id))
+        before_us = checked_key(str(before_us))
     except (binascii.Error, ValueError, TypeError):
-        text = "page_token is not from an earlier answer; leave it empty to start"
-        raise BadInput("PAGE_TOKEN_INVALID", text) from None
+        raise _not_ours() from None
+    return Page(size=size_of(size), before_us=before_us, before_id=str(before_id))
+
+
+def checked_key(text: str) -> int:
+    """The number in a page token; BadInput PAGE_TOKEN_INVALID if no answer had it."""
+    if text.isdecimal() and len(text) < _INT64_DIGITS:
+        return int(text)
+    raise _not_ours()
 
 
 def size_of(size: int) -> int:
@@ -37,3 +45,8 @@ def next_token(rows: int, size: int, created_us: int, key: str) -> str:
     if rows < size:
         return ""
     return base64.urlsafe_b64encode(json.dumps([created_us, key]).encode()).decode()
+
+
+def _not_ours() -> BadInput:
+    text = "page_token is not from an earlier answer; leave it empty to start"
+    return BadInput("PAGE_TOKEN_INVALID", text)

@@ -11,7 +11,7 @@ from speckfarm.v1 import usage_pb2_grpc as pb_grpc
 from speckfarm_server.convert import kind_message, latency_message, time_message, time_us_of
 from speckfarm_server.errors import BadInput
 from speckfarm_server.farm import Farm
-from speckfarm_server.service.pages import size_of
+from speckfarm_server.service.pages import checked_key, size_of
 from speckfarm_server.service.status import translated
 from speckfarm_server.store import usage
 from speckfarm_server.store.usage import Period
@@ -53,12 +53,9 @@ class UsageService(pb_grpc.UsageServiceServicer):
     ) -> pb.ListUsageEventsResponse:
         """List usage events, oldest first."""
         size = size_of(request.page_size)
-        if request.page_token and not request.page_token.isdecimal():
-            text = "page_token is not from an earlier answer; leave it empty to start"
-            raise BadInput("PAGE_TOKEN_INVALID", text)
         rows = await self._farm.store.read(
             usage.list_events,
-            after_id=int(request.page_token or 0),
+            after_id=checked_key(request.page_token or "0"),
             limit=size,
             since_us=time_us_of(request.since),
         )

@@ -175,14 +175,15 @@ def _newest(table: Table, key: Any, page: Page) -> Select[Any]:
     return query.where(or_(older, same))
 
 
-MIN_PREFIX = 6
+MIN_PREFIX, DIGEST_CHARS = 6, 64
 
 
 def _find(connection: Connection, table: Table, name: str, noun: str) -> Any:
     alive = select(table).where(table.c.deleted_us.is_(None))
     row = connection.execute(alive.where(table.c.digest == name)).one_or_none()
-    if row is None and len(name) >= MIN_PREFIX:
-        rows = connection.execute(alive.where(table.c.digest.startswith(name)).limit(2)).all()
+    if row is None and MIN_PREFIX <= len(name) < DIGEST_CHARS:
+        begins = table.c.digest.startswith(name, autoescape=True)
+        rows = connection.execute(alive.where(begins).limit(2)).all()
         row = rows[0] if len(rows) == 1 else None
     if row is None:
         by_name = alive.where(table.c.name == name).order_by(table.c.created_us.desc())

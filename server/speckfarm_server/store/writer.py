@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -23,17 +24,21 @@ class Prepared:
 
     def __init__(self, engine: Engine, statement: ClauseElement) -> None:
         compiled = statement.compile(engine)
-        self.sql = str(compiled)
-        self.names: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        self._sql = str(compiled)
+        names: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        self._values: Callable[[Row], Any] = dict if names is None else itemgetter(*names)
 
     def __call__(self, connection: Connection, *rows: Row) -> int:
         """Run with one or many rows; returns the number of rows touched."""
-        if self.names is None:
-            parameters: list[Any] = [dict(row) for row in rows]
+        # The driver's own cursor: SQLAlchemy's costs ten times as much as the statement itself.
+        cursor = connection.connection.cursor()
+        if len(rows) == 1:
+            cursor.execute(self._sql, self._values(rows[0]))
         else:
-            parameters = [tuple(row[name] for name in self.names) for row in rows]
-        many = parameters if len(parameters) > 1 else parameters[0]
-        return connection.exec_driver_sql(self.sql, many).rowcount
+            cursor.executemany(self._sql, list(map(self._values, rows)))
+        touched: int = cursor.rowcount
+        cursor.close()
+        return touched
 
 
 class Writer:

@@ -41,7 +41,6 @@ class Core:
         self.monitored = configuration.monitor_enable
         self._shape = (height, width, lanes)
         self._features = features
-        self._tick_period_ns = tick_period_ns if configuration.leak_enable else 0
         self._weights = _arrange(configuration, lanes)
         self._biases = np.tile(_widen(configuration.biases, lanes), width)
         self._state = np.zeros(height * width * lanes, np.int16)
@@ -50,6 +49,7 @@ class Core:
         self._record = np.zeros(1, CORE_DTYPE)
         self._set(**_geometry(configuration, link), lanes=lanes, **asdict(delays))
         self._set(fires_from=configuration.threshold_high + (assumptions.fires == ">"))
+        self._set(tick_period_ns=tick_period_ns if configuration.leak_enable else 0)
         if configuration.decimator is not None and assumptions.decimator_passes == "first":
             self._set(decimator_count=configuration.decimator - 1)
 
@@ -59,13 +59,12 @@ class Core:
 
     def start_recording(self) -> None:
         """Zero clock and counters, forget spikes on their way."""
-        self._set(busy_ns=0, tick_period_ns=0, input_spikes=0, output_spikes=0, synops=0)
+        self._set(busy_ns=0, input_spikes=0, output_spikes=0, synops=0)
         self.accept(NO_SPIKES)
 
     def start_ticks(self, origin_ns: int) -> None:
         """Let leak ticks, if any, come every period after `origin_ns`."""
-        period_ns = self._tick_period_ns
-        self._set(tick_period_ns=period_ns, next_tick_ns=origin_ns + period_ns)
+        self._set(next_tick_ns=origin_ns + int(self._record["tick_period_ns"][0]))
 
     def accept(self, spikes: NDArray[np.void]) -> None:
         """Take SPIKE_DTYPE in order of time; they must stay unchanged until `advance` is True."""
