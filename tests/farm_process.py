@@ -63,6 +63,12 @@ class FarmProcess:
         """A client of the local user."""
         return speckfarm.connect(self.address, token=self.token)
 
+    @property
+    def process_id(self) -> int:
+        """Of the server itself."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9."""
         self._end(signal.SIGKILL)

@@ -77,7 +77,7 @@ def digests(farm: speckfarm.Farm, digits_model: Path, one_digit: Path) -> tuple[
 
 def attempts(own: FarmProcess, job_id: str) -> list[tuple[object, ...]]:
     """Number and board of each attempt that usage knows."""
-    query = "SELECT attempt, board FROM events WHERE job = ? AND event = 'attempt.ended' ORDER BY id"
+    query = "SELECT attempt, board FROM events WHERE job = ? AND event = 'attempt.ended'"
     return rows(own, query, job_id)
 
 

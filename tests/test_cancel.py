@@ -1,4 +1,4 @@
-"""Cancel: while it waits, while it runs, twice, at once, too late, by others; and clients that leave."""
+"""Cancel: waiting, running, twice, at once, too late, by others; and clients that leave."""
 
 from __future__ import annotations
 

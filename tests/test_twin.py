@@ -23,7 +23,7 @@ from tests.twin_builders import chip, chips, core, pack_events, recordings
 
 EXPLANATION = Path(__file__).parents[1] / "docs" / "explanation" / "twin.md"
 
-compared = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+compared = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -1,7 +1,6 @@
 """Makes client/speckfarm/v1 from protos/speckfarm/v1; directory = package: nothing is patched."""
 
 import importlib.util
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +24,8 @@ def generate(root: Path) -> None:
             raise SystemExit("protos do not compile; the stubs were left as they were")
         made = Path(scratch) / PACKAGE
         (made / "__init__.py").write_text('"""Generated from protos/speckfarm/v1."""\n')
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(Path(scratch) / "old")
         made.rename(target)
 
 

@@ -143,7 +143,7 @@ def open_channel(endpoint: Endpoint) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # A laptop that slept leaves dead connections behind; a ping finds them. Servers take more
         # than one in 5 minutes for an attack.
-        ("grpc.keepalive_time_ms", 330_000),
+        ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be silent for hours
     ]

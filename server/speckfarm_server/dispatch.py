@@ -20,6 +20,7 @@ from speckfarm_server.store import queries
 from speckfarm_server.store.steps import event_row
 from speckfarm_server.store.store import Store
 from speckfarm_server.store.writer import Row
+from speckfarm_server.waiting_line import WaitingLine
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,7 @@ class Dispatcher:
             )
             for host in self.hosts
         }
-        self._queue: OrderedDict[str, LiveJob] = OrderedDict()
-        self._clocks: dict[str, asyncio.TimerHandle] = {}  # when each queued job expires
+        self._line = WaitingLine()
         self._jobs: OrderedDict[str, LiveJob] = OrderedDict()  # unfinished and recent
         self._watchers: set[asyncio.Queue[BoardHost]] = set()
         self._is_stopping = False
@@ -73,16 +73,14 @@ class Dispatcher:
         if live.state is not JobState.QUEUED:
             return
         self._jobs[live.spec.id] = live
-        self._queue[live.spec.id] = live
         wait_s = max(0.0, (live.spec.queue_deadline_us - now_us()) / 1e6)
-        loop = asyncio.get_running_loop()
-        self._clocks[live.spec.id] = loop.call_later(wait_s, self._expire, live)
+        clock = asyncio.get_running_loop().call_later(wait_s, self._expire, live)
+        self._line.add(live, clock)
         self.dispatch()
 
     def withdraw(self, live: LiveJob) -> None:
         """Take a job out of the queue."""
-        if self._queue.pop(live.spec.id, None) is not None:
-            self._clocks.pop(live.spec.id).cancel()
+        self._line.remove(live.spec.id)
 
     def cancel_on_board(self, live: LiveJob) -> None:
         """Ask the board that runs a job to end it, unless it has ended and only is not stored."""
@@ -96,28 +94,25 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Give every idle board the job that the schedule picks for it."""
-        if self._is_stopping or not self._queue:
+        if self._is_stopping or not self._line:
             return
-        seats = self._seats()
-        if not any(seat.is_idle and seat.in_service for seat in seats):
+        idle = sum(map(self._is_idle, self.hosts))
+        if not idle:
             return
-        waiting = (_waiting(live) for live in self._queue.values())
-        for decision in schedule.pick(waiting, seats):
-            live = self._queue[decision.job]
-            self.withdraw(live)
-            self._runners[decision.board].start(live, decision.why)
+        for decision in schedule.pick(self._line.first(idle), self._seats()):
+            live = self._line.remove(decision.job)
+            if live is not None:
+                self._runners[decision.board].start(live, decision.why)
 
     def counts(self) -> tuple[int, int]:
         """Jobs waiting, and jobs on boards."""
         active = sum(runner.live is not None for runner in self._runners.values())
-        return len(self._queue), active
+        return len(self._line), active
 
     def waiting_reason(self, job_id: str) -> str:
         """Why a queued job waits; empty if it does not."""
-        if job_id not in self._queue:
-            return ""
-        ahead = list(self._queue).index(job_id)
-        return schedule.explain(_waiting(self._queue[job_id]), ahead, self._seats())
+        found = self._line.find(job_id)
+        return "" if found is None else schedule.explain(*found, self._seats())
 
     def host(self, board_id: str) -> BoardHost:
         """A board by id; NotFound BOARD_NOT_FOUND."""
@@ -177,23 +172,26 @@ class Dispatcher:
         if host.runtime_state is RuntimeState.IDLE:
             self.dispatch()
 
+    def _is_idle(self, host: BoardHost) -> bool:
+        return host.runtime_state is RuntimeState.IDLE and self._runners[host.id].live is None
+
     def _seats(self) -> list[schedule.Seat]:
         return [
             schedule.Seat(
                 board=host.id,
                 chip=host.chip,
                 board_kind=host.kind,
-                is_idle=host.runtime_state is RuntimeState.IDLE and runner.live is None,
+                is_idle=self._is_idle(host),
                 in_service=host.enabled and host.health is not Health.BAD,
                 configuration=host.loaded,
                 idle_since=host.since,
             )
-            for host, runner in ((host, self._runners[host.id]) for host in self.hosts)
+            for host in self.hosts
         ]
 
     def _forget_old(self) -> None:
         for _ in range(FORGOTTEN_AT_ONCE):
-            if len(self._jobs) <= RECENT_JOBS + len(self._queue) + len(self._runners):
+            if len(self._jobs) <= RECENT_JOBS + len(self._line) + len(self._runners):
                 return
             oldest = next(iter(self._jobs.values()))
             if oldest.status.ended_us is None:
@@ -214,15 +212,4 @@ def _lost_attempt(live: LiveJob) -> Row:
         state=live.state.value,
         reason="SERVER_LOST",
         board_us=max(0, live.events[-1].time_us - started_us),
-    )
-
-
-def _waiting(live: LiveJob) -> schedule.Waiting:
-    return schedule.Waiting(
-        job=live.spec.id,
-        chip=live.spec.chip,
-        board_kind=live.spec.board_kind,
-        configuration=live.spec.configuration,
-        board_pin=live.spec.board_pin,
-        avoid=live.avoid,
     )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from speckfarm_server.store.writer import Row
 logger = logging.getLogger(__name__)
 
 SMALL_BLOB_BYTES = 64 * 1024  # up to here a blob is committed with its result, above it is a file
-STORE_PROGRESS_S = 0.05  # progress of a job that is over sooner is stored with its end
+TICK_S = 0.05  # progress is stored after one to two ticks; of a shorter job it is with its end
 STAGES = {
     "configuring": JobState.CONFIGURING,
     "running": JobState.RUNNING,
@@ -76,7 +76,10 @@ class Runner:
         self._limits = limits
         self._released = released  # called as soon as the board is free
         self._again = again  # takes a job back into the queue
-        self._timers: list[asyncio.TimerHandle] = []
+        self._tick: asyncio.TimerHandle | None = None
+        self._ticked: LiveJob | None = None  # the job that was here at the last tick
+        self._grace: asyncio.TimerHandle | None = None
+        self._deadline_s = 0.0  # of the attempt, on the loop's clock
         self._timed_out = False
         self._task: asyncio.Task[None] | None = None
 
@@ -84,6 +87,10 @@ class Runner:
         """Lease the board to a job; returns at once."""
         self.live = live
         self._timed_out = False
+        loop = asyncio.get_running_loop()
+        self._deadline_s = loop.time() + live.spec.run_timeout_us / 1e6
+        if self._tick is None:
+            self._tick = loop.call_later(TICK_S, self._on_tick)
         live.lease(self.host.id, why)
         live.publish()
         self._task = asyncio.create_task(self._attempt(live))
@@ -91,7 +98,9 @@ class Runner:
     def cancel(self) -> None:
         """Ask the board to end its job; a board that does not is replaced after the grace time."""
         self.host.cancel()
-        self._later(self._limits.cancel_grace_s, self.host.replace)
+        if self._grace is None:  # a user and the run clock may both ask
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(self._limits.cancel_grace_s, self.host.replace)
 
     async def stop(self) -> None:
         """End the attempt without a verdict: the server is stopping, the job stays as stored."""
@@ -101,12 +110,10 @@ class Runner:
 
     async def _attempt(self, live: LiveJob) -> None:
         """Steps 9 to 11: configure and run, measure, store result and usage in one transaction."""
-        self._later(STORE_PROGRESS_S, self._store_progress, live)
-        self._later(live.spec.run_timeout_us / 1e6, self._time_out)
         done, failure = await self._run(live)
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         self.live = None
         released_us = now_us()
         is_stuck = self.host.runtime_state is RuntimeState.BUSY  # it never said that it ended
@@ -154,19 +161,20 @@ class Runner:
             "keep_lags": live.spec.keep_lags,
         }
 
-    def _time_out(self) -> None:
-        self._timed_out = True
-        self.cancel()
-
-    def _later(self, delay_s: float, action: Callable[..., None], *arguments: LiveJob) -> None:
+    def _on_tick(self) -> None:
+        """Store how a job moved on and end one that is late: one timer, not two for each job."""
+        self._tick = None
+        live, before = self.live, self._ticked
+        self._ticked = live
+        if live is None:
+            return
         loop = asyncio.get_running_loop()
-        self._timers.append(loop.call_later(delay_s, action, *arguments))
-
-    def _store_progress(self, live: LiveJob) -> None:
-        """Store where the job is; again after a while if it moves on."""
-        if live.has_unstored and not live.is_final:
+        self._tick = loop.call_later(TICK_S, self._on_tick)
+        if live is before and live.has_unstored and not live.is_final:
             self._store.write(self._store.steps.move(live.take_step()))
-        self._later(STORE_PROGRESS_S, self._store_progress, live)
+        if loop.time() > self._deadline_s and not self._timed_out:
+            self._timed_out = True
+            self.cancel()
 
     async def _succeed(self, live: LiveJob, done: Message, released_us: int) -> None:
         spikes, lags = done.data[: done["spike_bytes"]], done.data[done["spike_bytes"] :]
@@ -193,7 +201,7 @@ class Runner:
             metadata=fault.metadata,
         )
         live.faults += fault.error_class in _BOARD_CLASSES
-        tries = _TRIES.get(fault.error_class, 1)
+        tries = _TRIES.get(fault.error_class, 0)
         if live.faults < min(tries, self._limits.max_attempts):
             live.avoid |= {self.host.id}
             live.move(JobState.QUEUED, f"again after {fault.reason} on {self.host.id}")
@@ -235,8 +243,8 @@ class Runner:
             "started_us": started_us,
             "ended_us": released_us,
             "outcome": live.state.value,
-            "error": None if error is None else json.dumps(asdict(error)),
-            "timings": None if result is None else json.dumps(asdict(result.timings)),
+            "error": None if error is None else json.dumps(vars(error)),
+            "timings": None if result is None else json.dumps(vars(result.timings)),
         }
         step = live.take_step(usage=[usage], attempts=[attempt], blobs=blobs)
         if result is not None:

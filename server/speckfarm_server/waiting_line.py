@@ -20,7 +20,7 @@ class _Place:
     live: LiveJob
     waiting: Waiting
     group: Hashable
-    expiry: asyncio.TimerHandle
+    clock: asyncio.TimerHandle
 
 
 class WaitingLine:
@@ -39,7 +39,7 @@ class WaitingLine:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._places
 
-    def add(self, live: LiveJob, expiry: asyncio.TimerHandle) -> None:
+    def add(self, live: LiveJob, clock: asyncio.TimerHandle) -> None:
         """Let a job wait at the end; its timer is cancelled when it leaves."""
         waiting = Waiting(
             job=live.spec.id,
@@ -51,7 +51,7 @@ class WaitingLine:
         )
         group = (waiting.chip, waiting.board_kind, waiting.board_pin, waiting.avoid)
         ticket = next(self._next_ticket)
-        place = _Place(ticket=ticket, live=live, waiting=waiting, group=group, expiry=expiry)
+        place = _Place(ticket=ticket, live=live, waiting=waiting, group=group, clock=clock)
         self._places[live.spec.id] = place
         self._tickets.append(ticket)
         self._groups.setdefault(group, OrderedDict())[ticket] = waiting
@@ -61,7 +61,7 @@ class WaitingLine:
         place = self._places.pop(job_id, None)
         if place is None:
             return None
-        place.expiry.cancel()
+        place.clock.cancel()
         del self._tickets[bisect_left(self._tickets, place.ticket)]
         group = self._groups[place.group]
         del group[place.ticket]
@@ -74,7 +74,7 @@ class WaitingLine:
         heads = [islice(group.items(), boards) for group in self._groups.values()]
         return [waiting for _, waiting in merge(*heads, key=lambda item: item[0])]
 
-    def waiting(self, job_id: str) -> tuple[Waiting, int] | None:
+    def find(self, job_id: str) -> tuple[Waiting, int] | None:
         """A job and how many are ahead of it; None if it does not wait."""
         place = self._places.get(job_id)
         if place is None:

@@ -152,7 +152,7 @@ class BoardHost:
                 start_new_session=True,
             )
         self._outbox, self._inbox = await asyncio.get_running_loop().create_unix_connection(
-            Inbox, sock=ours
+            lambda: Inbox(self._lost), sock=ours
         )
         self._expect_answer()
         while True:
@@ -210,6 +210,13 @@ class BoardHost:
     def _send(self, message: dict[str, Any], data: bytes = b"") -> None:
         if self._outbox is not None:
             self._outbox.write(encode(message, data))
+
+    def _lost(self) -> None:
+        """The process is gone. While it starts or works `_receive` sees that, here it is idle."""
+        is_gone = self._outbox is not None and self._outbox.is_closing()
+        if is_gone and self.runtime_state is RuntimeState.IDLE:
+            logger.warning("the process of board %s died while it was idle", self.id)
+            self.replace()
 
     def _died(self) -> BoardFault:
         return BoardFault(

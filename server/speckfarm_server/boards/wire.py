@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 _HEAD = struct.Struct("<II")  # length of the JSON, length of the bytes
@@ -42,9 +43,10 @@ def is_waiting(connection: socket.socket) -> bool:
 
 
 class Inbox(asyncio.Protocol):
-    """The event loop's end of a connection: messages as they arrive."""
+    """The event loop's end of a connection: messages as they arrive, and `lost` at its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], None]) -> None:
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self.heard_s = self._loop.time()  # when something arrived last, on the loop's clock
         self._buffer = bytearray()
@@ -82,6 +84,7 @@ class Inbox(asyncio.Protocol):
         """The end."""
         self._is_closed = True
         self._wake()
+        self._lost()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -104,7 +104,7 @@ class Steps:
 
     def move(self, step: Step) -> Callable[[Connection], None]:
         """Move a job. Raises WrongState LEASE_EXPIRED if it is not where the caller thinks."""
-        error = None if step.error is None else json.dumps(asdict(step.error))
+        error = None if step.error is None else json.dumps(vars(step.error))
         row = {
             "job": step.job,
             "old_state": step.old_state.value,
@@ -207,7 +207,7 @@ def _job_row(spec: JobSpec) -> Row:
         "started_us": None,
         "ended_us": None,
         "error": None,
-        "findings": json.dumps([asdict(finding) for finding in spec.findings]),
+        "findings": json.dumps(spec.findings, default=vars),
     }
 
 

@@ -9,7 +9,7 @@ each stride phase. So the neurons of one output row that a spike reaches, and th
 contiguous runs of whole vectors. One branch-free pass adds, saturates, clips and finds the largest
 state; a second pass looks for spikes only if that reaches the threshold.
 
-No index is checked here: stage.py checks shapes, twin.py checks events, and a spike that falls
+No index is checked here: core.py checks shapes, twin.py checks events, and a spike that falls
 beyond a map is dropped.
 """
 
@@ -25,9 +25,11 @@ import numpy as np
 from numba import from_dtype, njit, types
 from numpy.typing import NDArray
 
+from speckfarm_server.configuration import Int8Array, Int16Array
 from speckfarm_server.twin.delay import SECOND_NS
 
 Record: TypeAlias = Any  # one row of a structured array, whose fields numba knows as attributes
+Spikes: TypeAlias = NDArray[np.void]  # SPIKE_DTYPE
 Function = TypeVar("Function", bound=Callable[..., object])
 
 LANES = 16  # int16 per 256-bit vector
@@ -71,27 +73,27 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def advance(
-    core: NDArray[np.void],  # (1,) CORE_DTYPE
-    weights: NDArray[np.int8],  # (c, ky, kx by phase and reversed, lanes), flat
-    biases: NDArray[np.int16],  # (width, lanes), flat; empty without leak
-    state: NDArray[np.int16],  # (height, width, lanes), flat
-    arrivals: NDArray[np.void],  # SPIKE_DTYPE
-    spikes: NDArray[np.void],  # SPIKE_DTYPE
+    record: NDArray[np.void],  # (1,) CORE_DTYPE
+    weights: Int8Array,  # (c, ky, kx by phase and reversed, lanes), flat
+    biases: Int16Array,  # (width, lanes), flat
+    state: Int16Array,  # (height, width, lanes), flat
+    arrivals: Spikes,
+    spikes: Spikes,
 ) -> bool:
     """Serve arrivals and due ticks in order of time, a tick first; True if none is left.
 
     Stops early, between two of them, when `spikes` might overflow or the budget is used up.
     """
-    c = core[0]
-    room = len(spikes) - c.out_features * c.out_height * c.out_width
-    while c.emitted <= room and c.budget > 0:
-        limit_ns = arrivals[c.taken].t_ns if c.taken < c.waiting else c.horizon_ns
-        if c.tick_period_ns > 0 and c.next_tick_ns <= limit_ns:
-            _tick(c, biases, state, spikes)
-            c.next_tick_ns += c.tick_period_ns
-        elif c.taken < c.waiting:
-            _integrate(c, weights, state, arrivals[c.taken], spikes)
-            c.taken += 1
+    core = record[0]
+    room = len(spikes) - core.out_features * core.out_height * core.out_width
+    while core.emitted <= room and core.budget > 0:
+        limit_ns = arrivals[core.taken].t_ns if core.taken < core.waiting else core.horizon_ns
+        if core.tick_period_ns > 0 and core.next_tick_ns <= limit_ns:
+            _tick(core, biases, state, spikes)
+            core.next_tick_ns += core.tick_period_ns
+        elif core.taken < core.waiting:
+            _integrate(core, weights, state, arrivals[core.taken], spikes)
+            core.taken += 1
         else:
             return True
     return False
@@ -99,61 +101,70 @@ def advance(
 
 @_compiled
 def _integrate(
-    c: Record,
-    weights: NDArray[np.int8],
-    state: NDArray[np.int16],
-    arrival: Record,
-    spikes: NDArray[np.void],
+    core: Record, weights: Int8Array, state: Int16Array, arrival: Record, spikes: Spikes
 ) -> None:
     """Pool one arriving spike and add its weights to every neuron it reaches."""
-    feature = arrival.feature + c.feature_shift
-    y = np.int64(arrival.y) >> c.pooling_log2
-    x = np.int64(arrival.x) >> c.pooling_log2
-    if feature >= c.in_features or y >= c.in_height or x >= c.in_width:
+    feature = arrival.feature + core.feature_shift
+    y = np.int64(arrival.y) >> core.pooling_log2
+    x = np.int64(arrival.x) >> core.pooling_log2
+    if feature >= core.in_features or y >= core.in_height or x >= core.in_width:
         return  # the rest of a map that pooling does not divide
-    c.start_ns = max(arrival.t_ns, c.busy_ns)
-    c.cause = arrival.cause
-    y += c.padding_y
-    low_y, high_y, _ = _reach(y, c.stride_y_log2, c.kernel_size, c.out_height)
-    low_x, high_x, column = _reach(x + c.padding_x, c.stride_x_log2, c.kernel_size, c.out_width)
-    columns = max(0, high_x - low_x + 1)
+    core.start_ns = max(arrival.t_ns, core.busy_ns)
+    core.cause = arrival.cause
+    synops = _add_kernel(core, weights, state, spikes, feature, y, x)
+    _serve(core, synops)
+    core.input_spikes += 1
+    core.synops += synops
+
+
+@_compiled
+def _add_kernel(
+    core: Record,
+    weights: Int8Array,
+    state: Int16Array,
+    spikes: Spikes,
+    feature: int,
+    y: int,
+    x: int,
+) -> int:
+    """Add a pixel's weights row by row of the output map; return how many neurons it reached."""
+    y += core.padding_y
+    x += core.padding_x
+    low_y, high_y, _ = _reach(y, core.stride_y_log2, core.kernel_size, core.out_height)
+    low_x, high_x, column = _reach(x, core.stride_x_log2, core.kernel_size, core.out_width)
+    if low_x > high_x:
+        return 0
+    count = (high_x - low_x + 1) * core.lanes
     synops = 0
-    if columns > 0:
-        for out_y in range(low_y, high_y + 1):
-            kernel_y = y - (out_y << c.stride_y_log2)
-            row = (feature * c.kernel_size + kernel_y) * c.kernel_size
-            first = (out_y * c.out_width + low_x) * c.lanes
-            largest = _add_run(
-                state, weights, first, (row + column) * c.lanes, columns * c.lanes, c.threshold_low
-            )
-            if largest >= c.fires_from:
-                _fire_row(c, state, spikes, synops, out_y, low_x, high_x)
-            synops += columns * c.out_features
-    _serve(c, synops)
-    c.input_spikes += 1
-    c.synops += synops
+    for out_y in range(low_y, high_y + 1):
+        kernel_y = y - (out_y << core.stride_y_log2)
+        row = (feature * core.kernel_size + kernel_y) * core.kernel_size
+        first = (out_y * core.out_width + low_x) * core.lanes
+        delta = (row + column) * core.lanes
+        if _add_run(state, weights, first, delta, count, core.threshold_low) >= core.fires_from:
+            _fire_row(core, state, spikes, synops, out_y, low_x, high_x)
+        synops += (high_x - low_x + 1) * core.out_features
+    return synops
 
 
 @_compiled
-def _tick(
-    c: Record, biases: NDArray[np.int16], state: NDArray[np.int16], spikes: NDArray[np.void]
-) -> None:
+def _tick(core: Record, biases: Int16Array, state: Int16Array, spikes: Spikes) -> None:
     """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
-    c.start_ns = max(c.next_tick_ns, c.busy_ns)
-    c.cause = -1
-    row = c.out_width * c.lanes
-    for out_y in range(c.out_height):
-        largest = _add_run(state, biases, out_y * row, 0, row, c.threshold_low)
-        if largest >= c.fires_from:
-            updates = out_y * c.out_width * c.out_features
-            _fire_row(c, state, spikes, updates, out_y, 0, c.out_width - 1)
-    _serve(c, c.out_height * c.out_width * c.out_features)
+    core.start_ns = max(core.next_tick_ns, core.busy_ns)
+    core.cause = -1
+    row = core.out_width * core.lanes
+    for out_y in range(core.out_height):
+        largest = _add_run(state, biases, out_y * row, 0, row, core.threshold_low)
+        if largest >= core.fires_from:
+            updates = out_y * core.out_width * core.out_features
+            _fire_row(core, state, spikes, updates, out_y, 0, core.out_width - 1)
+    _serve(core, core.out_height * core.out_width * core.out_features)
 
 
 @_compiled
-def _serve(c: Record, updates: int) -> None:
-    c.busy_ns = c.start_ns + c.fixed_ns + updates * SECOND_NS // c.synops_per_s
-    c.budget -= updates + 1
+def _serve(core: Record, updates: int) -> None:
+    core.busy_ns = core.start_ns + core.fixed_ns + updates * SECOND_NS // core.synops_per_s
+    core.budget -= updates + 1
 
 
 @_compiled
@@ -175,12 +186,7 @@ def _reach(at: int, stride_log2: int, kernel_size: int, out_size: int) -> tuple[
 
 @_compiled
 def _add_run(
-    state: NDArray[np.int16],
-    deltas: NDArray[Any],
-    first: Any,
-    delta: Any,
-    count: int,
-    threshold_low: int,
+    state: Int16Array, deltas: NDArray[Any], first: Any, delta: Any, count: int, threshold_low: int
 ) -> np.int16:
     """Add a run of deltas to a run of neurons, saturate, clip; return the largest state."""
     low = np.int16(threshold_low)
@@ -197,45 +203,45 @@ def _add_run(
 
 @_compiled
 def _fire_row(
-    c: Record,
-    state: NDArray[np.int16],
-    spikes: NDArray[np.void],
-    updates: int,
-    y: int,
-    low_x: int,
-    high_x: int,
+    core: Record, state: Int16Array, spikes: Spikes, updates: int, y: int, low_x: int, high_x: int
 ) -> None:
     """Emit and reset the neurons of a run that reached the threshold; `updates` came before."""
-    features, lanes, fires_from = c.out_features, c.lanes, np.int32(c.fires_from)  # in registers
-    neuron = (y * c.out_width + low_x) * lanes
+    features, lanes, fires_from = (
+        core.out_features,
+        core.lanes,
+        np.int32(core.fires_from),
+    )  # in registers
+    neuron = (y * core.out_width + low_x) * lanes
     for x in range(low_x, high_x + 1):
         for f in range(features):
             if state[np.uint64(neuron + f)] >= fires_from:
-                _reset(c, state, neuron + f)
-                _emit(c, spikes, updates + f + 1, f, y, x)
+                _reset(core, state, neuron + f)
+                _emit(core, spikes, updates + f + 1, f, y, x)
         updates += features
         neuron += lanes
 
 
 @_compiled
-def _reset(c: Record, state: NDArray[np.int16], neuron: int) -> None:
-    state[neuron] = 0 if c.return_to_zero else state[neuron] - c.threshold_high
+def _reset(core: Record, state: Int16Array, neuron: int) -> None:
+    state[neuron] = 0 if core.return_to_zero else state[neuron] - core.threshold_high
 
 
 @_compiled
-def _emit(c: Record, spikes: NDArray[np.void], done: int, f: int, y: int, x: int) -> None:
+def _emit(core: Record, spikes: Spikes, done: int, f: int, y: int, x: int) -> None:
     """Count a spike; the decimator passes each N-th."""
-    c.output_spikes += 1
-    c.decimator_count += 1
-    if c.decimator_count == c.decimator:
-        c.decimator_count = 0
-        spike = spikes[c.emitted]
-        spike.t_ns = c.start_ns + c.fixed_ns + done * SECOND_NS // c.synops_per_s + c.pipe_ns
-        spike.cause = c.cause
+    core.output_spikes += 1
+    core.decimator_count += 1
+    if core.decimator_count == core.decimator:
+        core.decimator_count = 0
+        spike = spikes[core.emitted]
+        spike.t_ns = (
+            core.start_ns + core.fixed_ns + done * SECOND_NS // core.synops_per_s + core.pipe_ns
+        )
+        spike.cause = core.cause
         spike.feature = f
         spike.y = y
         spike.x = x
-        c.emitted += 1
+        core.emitted += 1
 
 
 _SPIKES = types.Array(from_dtype(SPIKE_DTYPE), 1, "C", aligned=True)
