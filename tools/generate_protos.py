@@ -1,6 +1,8 @@
 """Makes client/speckfarm/v1 from protos/speckfarm/v1; directory = package: nothing is patched."""
 
 import importlib.util
+import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,13 +22,21 @@ def generate(root: Path) -> None:
             f"--{kind}_out={scratch}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")
         ]
         includes = [f"-I{root / 'protos'}", f"-I{well_known}"]
-        if protoc.main(["protoc", *includes, *outputs, *map(str, protos)]) != 0:
+        command = ["protoc", *includes, *plugins(), *outputs, *map(str, protos)]
+        if protoc.main(command) != 0:
             raise SystemExit("protos do not compile; the stubs were left as they were")
         made = Path(scratch) / PACKAGE
         (made / "__init__.py").write_text('"""Generated from protos/speckfarm/v1."""\n')
         if target.exists():
             target.rename(Path(scratch) / "old")
         made.rename(target)
+
+
+def plugins() -> list[str]:
+    """Where mypy-protobuf's two plugins are: beside this Python, or on the path of a build."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    names = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    return [f"--plugin={name}={shutil.which(name, path=path)}" for name in names]
 
 
 if __name__ == "__main__":

@@ -141,8 +141,7 @@ def open_channel(endpoint: Endpoint) -> grpc.Channel:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        # A laptop that slept leaves dead connections behind; a ping finds them. Servers take more
-        # than one in 5 minutes for an attack.
+        # A laptop that slept leaves dead connections behind; a ping finds them.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be silent for hours
