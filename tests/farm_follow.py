@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import speckfarm
@@ -57,20 +57,16 @@ def watch_messages(
     return list(connection.stream(connection.jobs.WatchJob, request, timeout_s=40))
 
 
-def wait_for_board(
-    connection: Connection, board_id: str, states: Sequence[boards_pb2.BoardRuntimeState.ValueType]
-) -> boards_pb2.Board:
-    """Follow the boards until one of them has been in these states, one after the other."""
-    wanted = list(states)
-    stream = connection.stream(
-        connection.boards.WatchBoards, boards_pb2.WatchBoardsRequest(), timeout_s=40
-    )
-    for message in stream:
-        if message.board.id == board_id and message.board.runtime_state == wanted[0]:
-            wanted.pop(0)
-            if not wanted:
-                return message.board
-    raise AssertionError(f"{board_id} never came to {wanted}")
+def wait_until_idle(connection: Connection, board_id: str, *, since: float = 0) -> float:
+    """Follow the boards until one is idle, since a later time than this; returns that time."""
+    request = boards_pb2.WatchBoardsRequest()
+    for message in connection.stream(connection.boards.WatchBoards, request, timeout_s=40):
+        board = message.board
+        began = board.since.ToMicroseconds() / 1e6
+        is_idle = board.runtime_state == boards_pb2.BOARD_RUNTIME_STATE_IDLE
+        if board.id == board_id and is_idle and began > since:
+            return began
+    raise AssertionError(f"{board_id} never was idle")
 
 
 def faults(server: FarmProcess) -> list[str]:

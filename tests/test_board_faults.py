@@ -13,13 +13,18 @@ import pytest
 
 import speckfarm
 from speckfarm.connection import Connection
-from speckfarm.v1 import boards_pb2
-from tests.farm_follow import end_of, failure_of, faults, follow_to, raw_calls, rows, wait_for_board
+from tests.farm_follow import (
+    end_of,
+    failure_of,
+    faults,
+    follow_to,
+    raw_calls,
+    rows,
+    wait_until_idle,
+)
 from tests.farm_process import FarmProcess
 
-IDLE, BUSY = boards_pb2.BOARD_RUNTIME_STATE_IDLE, boards_pb2.BOARD_RUNTIME_STATE_BUSY
-RECOVERING = boards_pb2.BOARD_RUNTIME_STATE_RECOVERING
-ONCE = ("crash", "stall", "hang")  # the first attempt on either board of a pair fails so
+PAIRS = [("crash", "speck2e"), ("stall", "speck2b")]  # the first attempt on either board fails
 # Steps of a scripted board: 1 configures, 2 runs the first recording.
 SINGLE = {
     "sound": {},
@@ -36,9 +41,9 @@ LIMITS = "[limits]\nlease_s = 1.5\ncancel_grace_s = 20\n"
 def toml(folder: Path) -> str:
     """Single boards on speck2f; on the other chips pairs, of which one fails once."""
     boards = [(name, "speck2f", script) for name, script in SINGLE.items()]
-    for what, chip in zip(ONCE, ("speck2e", "speck2b", ""), strict=True):
+    for what, chip in PAIRS:
         script = {"fail": {"2": what}, "marker": str(folder / what)}
-        boards += [(f"{what}-{n}", chip, script) for n in range(2) if chip]
+        boards += [(f"{what}-{n}", chip, script) for n in range(2)]
     return LIMITS + "".join(
         f"[[boards]]\nid = '{name}'\nkind = 'scripted'\nchip = '{chip}'\n"
         f"script = '{json.dumps(script)}'\n"
@@ -86,7 +91,7 @@ def ends(own: FarmProcess, job_id: str) -> list[tuple[object, ...]]:
     return rows(own, f"SELECT event FROM events WHERE job = ? AND event IN {finals}", job_id)
 
 
-@pytest.mark.parametrize(("what", "chip"), [("crash", "speck2e"), ("stall", "speck2b")])
+@pytest.mark.parametrize(("what", "chip"), PAIRS)
 def test_a_job_whose_board_fails_once_succeeds_on_the_other(
     own: FarmProcess, farm: speckfarm.Farm, digests: tuple[str, str], what: str, chip: str
 ) -> None:
@@ -142,7 +147,7 @@ def test_how_often_a_job_is_tried_is_told_by_the_class_of_its_fault(
     assert (error.reason, error.error_class) == (reason, error_class)
     assert attempts(own, job.id) == [(n, board) for n in range(1, tries + 1)]
     assert ends(own, job.id) == [("job.failed",)]
-    wait_for_board(calls, board, [IDLE])
+    wait_until_idle(calls, board)
 
 
 def test_an_attempt_that_takes_too_long_fails_and_its_board_works_on(
@@ -167,7 +172,7 @@ def test_a_board_that_hangs_beyond_the_run_time_is_replaced(
     error = failure_of(job)
 
     assert error.reason == "RUN_TIMEOUT"
-    wait_for_board(calls, "stuck", [IDLE])
+    wait_until_idle(calls, "stuck")
     assert end_of(farm.flash(digests[0], board="stuck")) == "SUCCEEDED"
 
 
@@ -193,11 +198,11 @@ def test_a_board_whose_process_is_killed_while_idle_comes_back_by_itself(
     digests: tuple[str, str],
     number: signal.Signals,
 ) -> None:
-    wait_for_board(calls, "sound", [IDLE])
+    idle_since = wait_until_idle(calls, "sound")
     [process_id] = board_processes(own, SINGLE["sound"])
 
     os.kill(process_id, number)
-    wait_for_board(calls, "sound", [RECOVERING, IDLE])
+    wait_until_idle(calls, "sound", since=idle_since)
     job = farm.run(*digests, board="sound")
 
     assert end_of(job) == "SUCCEEDED"

@@ -17,14 +17,14 @@ import pytest
 
 import speckfarm
 from speckfarm.connection import Connection
-from speckfarm.v1 import boards_pb2, jobs_pb2
+from speckfarm.v1 import jobs_pb2
 from tests.farm_follow import (
     end_of,
     faults,
     follow_to,
     raw_calls,
     rows,
-    wait_for_board,
+    wait_until_idle,
 )
 from tests.farm_process import FarmProcess
 
@@ -39,8 +39,6 @@ TOML = "[limits]\ncancel_grace_s = 0.5\nlease_s = 20\n" + "".join(
     f"[[boards]]\nid = '{name}'\nkind = 'scripted'\nscript = '{json.dumps(script)}'\n"
     for name, script in BOARDS.items()
 )
-BUSY, IDLE = boards_pb2.BOARD_RUNTIME_STATE_BUSY, boards_pb2.BOARD_RUNTIME_STATE_IDLE
-RECOVERING = boards_pb2.BOARD_RUNTIME_STATE_RECOVERING
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +69,7 @@ def bob(own: FarmProcess) -> Iterator[speckfarm.Farm]:
 
 
 @pytest.fixture(scope="module")
-def digests(
-    farm: speckfarm.Farm, digits_model: Path, one_digit: Path
-) -> tuple[str, str]:
+def digests(farm: speckfarm.Farm, digits_model: Path, one_digit: Path) -> tuple[str, str]:
     """A model and a recording that the farm has."""
     job = farm.run(digits_model, one_digit, board="quick")
     job.wait(timeout=40)
@@ -225,7 +221,7 @@ def test_a_board_that_does_not_let_go_is_replaced_after_the_grace_time(
 
     assert end_of(job) == "CANCELLED"
     assert ends_of(own, job.id) == [("job.cancelled",)]
-    wait_for_board(calls, "hung", [IDLE])
+    wait_until_idle(calls, "hung")
     assert end_of(farm.flash(digests[0], board="hung")) == "SUCCEEDED"
 
 

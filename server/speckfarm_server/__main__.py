@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
 from speckfarm_server.config import FarmConfig, load
 from speckfarm_server.errors import FarmError
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = _config(options)
         options.command(config, options)
     except FarmError as error:
-        _say(f"speckfarm-server: {error.message} [{error.reason}]", stream=sys.stderr)
+        print(f"speckfarm-server: {error.message} [{error.reason}]", file=sys.stderr)
         return 1
     return 0
 
@@ -44,7 +43,7 @@ def serve(config: FarmConfig, _options: argparse.Namespace) -> None:
 def migrate(config: FarmConfig, _options: argparse.Namespace) -> None:
     """Bring the database to this version's schema."""
     _open_database(config)
-    _say("the database is up to date")
+    print("the database is up to date")
 
 
 def add_user(config: FarmConfig, options: argparse.Namespace) -> None:
@@ -53,8 +52,8 @@ def add_user(config: FarmConfig, options: argparse.Namespace) -> None:
 
     with _open_database(config).begin() as connection:
         token = users.add_user(connection, options.name)
-    _say(token)
-    _say("Shown once: give it to the user, for `speckfarm login HOST:PORT`.", stream=sys.stderr)
+    print(token)
+    print("Shown once: give it to the user, for `speckfarm login HOST:PORT`.", file=sys.stderr)
 
 
 def list_users(config: FarmConfig, _options: argparse.Namespace) -> None:
@@ -64,7 +63,7 @@ def list_users(config: FarmConfig, _options: argparse.Namespace) -> None:
     with _open_database(config).begin() as connection:
         for user in users.list_users(connection):
             since = datetime.fromtimestamp(user.created_us / 1e6).isoformat(" ", "minutes")
-            _say(f"{user.name:<32} since {since}{'' if user.revoked_us is None else '  revoked'}")
+            print(f"{user.name:<32} since {since}{'' if user.revoked_us is None else '  revoked'}")
 
 
 def revoke_user(config: FarmConfig, options: argparse.Namespace) -> None:
@@ -73,7 +72,7 @@ def revoke_user(config: FarmConfig, options: argparse.Namespace) -> None:
 
     with _open_database(config).begin() as connection:
         users.revoke_user(connection, options.name)
-    _say(f"all tokens of {options.name} are revoked")
+    print(f"all tokens of {options.name} are revoked")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,10 +122,6 @@ def _open_database(config: FarmConfig):  # type: ignore[no-untyped-def]
     engine = open_engine(config.data_folder / "farm.db", writes=True)
     run_migrations(engine)
     return engine
-
-
-def _say(text: str, *, stream: TextIO | None = None) -> None:
-    print(text, file=stream or sys.stdout)  # type: ignore[call-overload]
 
 
 if __name__ == "__main__":

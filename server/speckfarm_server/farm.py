@@ -220,12 +220,13 @@ class Farm:
         elif live.state in ACTIVE:
             live.move(JobState.CANCELLING, f"cancelled by {user}")
             self.dispatcher.cancel_on_board(live)
-        else:
-            while live.status.state not in (JobState.CANCELLING, *FINAL):
-                await live.changed()
-            return live.status
-        await self.store.write(self.store.steps.move(live.take_step()))
-        live.publish()
+        if live.has_unstored:
+            moved_to = live.state
+            await self.store.write(self.store.steps.move(live.take_step()))
+            if live.state is moved_to:  # else its runner publishes the end when that is durable
+                live.publish()
+        while live.status.state not in (JobState.CANCELLING, *FINAL):
+            await live.changed()
         return live.status
 
     async def _set_enabled(self, host: BoardHost, enabled: bool, event: Row) -> None:

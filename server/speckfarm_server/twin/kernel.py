@@ -206,11 +206,8 @@ def _fire_row(
     core: Record, state: Int16Array, spikes: Spikes, updates: int, y: int, low_x: int, high_x: int
 ) -> None:
     """Emit and reset the neurons of a run that reached the threshold; `updates` came before."""
-    features, lanes, fires_from = (
-        core.out_features,
-        core.lanes,
-        np.int32(core.fires_from),
-    )  # in registers
+    features, lanes = core.out_features, core.lanes  # in registers: stores might alias `core`
+    fires_from = np.int32(core.fires_from)
     neuron = (y * core.out_width + low_x) * lanes
     for x in range(low_x, high_x + 1):
         for f in range(features):
