@@ -41,9 +41,10 @@ class FarmProcess:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
-    def start(self) -> FarmProcess:
-        """Start and wait until it listens."""
-        command = [sys.executable, "-m", "speckfarm_server", "serve", "--listen", self._listen]
+    def start(self, *, listen: str = "") -> FarmProcess:
+        """Start and wait until it listens; where it did before, if it is told that address."""
+        where = listen or self._listen
+        command = [sys.executable, "-m", "speckfarm_server", "serve", "--listen", where]
         command += ["--data", str(self.data), "--config", str(self._config)]
         self._process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True

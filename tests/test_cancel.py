@@ -28,22 +28,27 @@ from tests.farm_follow import (
 )
 from tests.farm_process import FarmProcess
 
-# All boards are of one chip, so jobs are pinned: "slow" takes minutes, "hung" never answers in run.
-BOARDS = {
-    "quick": {},
-    "slow": {"run_ms": 120_000},
-    "hung": {"fail": {"2": "hang"}},
-    "brief": {"run_ms": 700},
-}
-TOML = "[limits]\ncancel_grace_s = 0.5\nlease_s = 20\n" + "".join(
-    f"[[boards]]\nid = '{name}'\nkind = 'scripted'\nscript = '{json.dumps(script)}'\n"
-    for name, script in BOARDS.items()
-)
+LIMITS = "[limits]\ncancel_grace_s = 0.5\nlease_s = 20\n"
+
+
+def toml(folder: Path) -> str:
+    """Boards of one chip, so jobs are pinned. "hung" stops answering once, and leaves a mark."""
+    boards = {
+        "quick": {},
+        "slow": {"run_ms": 120_000},
+        "hung": {"fail": {"2": "hang"}, "marker": str(folder / "hangs")},
+        "brief": {"run_ms": 700},
+    }
+    return LIMITS + "".join(
+        f"[[boards]]\nid = '{name}'\nkind = 'scripted'\nscript = '{json.dumps(script)}'\n"
+        for name, script in boards.items()
+    )
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmProcess]:
-    process = FarmProcess(tmp_path_factory.mktemp("cancel") / "data", TOML).start()
+    folder = tmp_path_factory.mktemp("cancel")
+    process = FarmProcess(folder / "data", toml(folder)).start()
     yield process
     process.stop()
 
@@ -215,11 +220,14 @@ def test_a_board_that_does_not_let_go_is_replaced_after_the_grace_time(
     own: FarmProcess, farm: speckfarm.Farm, calls: Connection, digests: tuple[str, str]
 ) -> None:
     job = farm.run(*digests, board="hung")
-    follow_to(job, "RUNNING")
+    while not (own.data.parent / "hangs").exists():
+        assert job.state in ("QUEUED", "ASSIGNED", "CONFIGURING", "RUNNING")
+    began = time.monotonic()
 
     job.cancel()
 
     assert end_of(job) == "CANCELLED"
+    assert 0.5 < time.monotonic() - began < 10
     assert ends_of(own, job.id) == [("job.cancelled",)]
     wait_until_idle(calls, "hung")
     assert end_of(farm.flash(digests[0], board="hung")) == "SUCCEEDED"

@@ -35,27 +35,9 @@ def test_a_second_server_on_the_same_port_is_refused(server: FarmProcess, tmp_pa
     assert "[ADDRESS_IN_USE]" in second.stderr
     assert server.address in second.stderr
     assert "Traceback" not in second.stderr
+    assert not (tmp_path / "other" / "local.json").exists()
     with server.connect() as farm:
         assert farm.info().user == "local"
-
-
-def test_a_server_that_was_refused_left_no_address_behind(
-    server: FarmProcess, tmp_path: Path
-) -> None:
-    serve("--data", str(tmp_path / "other"), "--listen", server.address)
-
-    assert not (tmp_path / "other" / "local.json").exists()
-
-
-def test_the_data_of_a_killed_server_is_free_again(tmp_path: Path) -> None:
-    process = FarmProcess(tmp_path / "data").start()
-    process.kill()
-
-    process.start()
-
-    with process.connect() as farm:
-        assert farm.info().user == "local"
-    process.stop()
 
 
 def test_an_address_that_makes_no_sense_is_refused(tmp_path: Path) -> None:

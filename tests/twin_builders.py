@@ -1,4 +1,4 @@
-"""Configurations for tests of the twin, written by hand or drawn by hypothesis."""
+"""Configurations and recordings for tests of the twin, by hand or drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from speckfarm.events import PackedEvents
 from speckfarm_server.chip import DECIMATOR_CODES, output_size
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
+from speckfarm_server.twin.twin import Twin
 from tests.reference_twin import Event
 
 
@@ -47,6 +48,17 @@ def pack_events(events: list[Event]) -> PackedEvents:
     """Pack without the client's own packer."""
     words = [e.t_us << 28 | e.feature << 14 | e.y << 7 | e.x for e in events]
     return np.array(words, np.uint64)
+
+
+def run_recording(twin: Twin, events: list[Event]) -> list[tuple[int, ...]]:
+    """Run a whole recording: (t_ns, cause, layer, feature, y, x)."""
+    twin.start_recording()
+    return twin.run(pack_events(events)).tolist()
+
+
+def pulses(count: int, *, start_us: int = 0) -> list[Event]:
+    """Events on one pixel, far apart."""
+    return [Event(start_us + 1000 * n, 0, 0, 0) for n in range(count)]
 
 
 @st.composite

@@ -19,8 +19,8 @@ from speckfarm_server.live import LiveJob
 from speckfarm_server.store.writer import Row
 
 
-def collect(live: LiveJob, done: Message, released_us: int) -> JobResult:
-    """Put together what the board reported; blobs are stored, and named, by the runner."""
+def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags: str) -> JobResult:
+    """Put together what the board reported. `spikes` and `lags` are digests of stored blobs."""
     recordings = tuple(_recording(plain) for plain in done["recordings"])
     histogram = merged_histogram(recordings)
     merged = [(r.lags[0].latency, Histogram.from_bytes(r.lags[0].histogram)) for r in recordings]
@@ -43,6 +43,8 @@ def collect(live: LiveJob, done: Message, released_us: int) -> JobResult:
             total_ms=(released_us - live.spec.created_us) / 1e3,
         ),
         layers=tuple(LayerActivity(**layer) for layer in done["layers"]),
+        spikes=spikes,
+        lags=lags,
         assumptions=done["assumptions"],
         exit_spikes=done["exit_spikes"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,7 +23,7 @@ from speckfarm_server.job import BoardKind, JobError, JobEvent, JobState, JobSta
 from speckfarm_server.job_result import JobResult, LayerActivity, RecordingResult
 from speckfarm_server.latency import Latency
 from speckfarm_server.live import LiveJob
-from speckfarm_server.settings import Settings
+from speckfarm_server.settings import Settings, from_canonical
 from speckfarm_server.store.rows import Model, Recording
 
 # What a Timestamp may hold, as google/protobuf/timestamp.proto says.
@@ -32,6 +33,12 @@ STAGE_TIMES = ("queue_ms", "configure_ms", "reset_ms", "run_ms", "collect_ms", "
 
 def settings_of(message: settings_pb2.Settings) -> Settings:
     """Read settings; BadInput SETTING_OUT_OF_RANGE."""
+    return _read_settings(message.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=256)  # most jobs of a day have few different settings
+def _read_settings(data: bytes) -> Settings:
+    message = settings_pb2.Settings.FromString(data)
     optional = {
         name: getattr(message, name)
         for name in ("lower_clip", "input_dt_us", "slow_clock_hz")
@@ -53,7 +60,13 @@ def settings_of(message: settings_pb2.Settings) -> Settings:
 
 
 def settings_message(settings: Settings) -> settings_pb2.Settings:
-    """Write settings, every one."""
+    """Write settings, every one. The message must not be changed."""
+    return _write_settings(settings.canonical())
+
+
+@lru_cache(maxsize=256)
+def _write_settings(canonical: str) -> settings_pb2.Settings:
+    settings = from_canonical(canonical)
     modes = settings_pb2.ResetMode
     return settings_pb2.Settings(
         reset=modes.Value(f"RESET_MODE_{settings.reset.upper()}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
+import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ from speckfarm_server.store.writer import Row
 # be far slower than the chip; a real one is not.
 RUN_BASE_US = 30_000_000
 RUN_FACTOR = {BoardKind.REAL: 3, BoardKind.SIMULATED: 300}
+_RANDOM = random.Random()  # seeded by the operating system; names need not be secret
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32
 
 T = TypeVar("T")
@@ -276,7 +277,7 @@ def make_request(
 
 def new_id(prefix: str) -> str:
     """A name that sorts by time: prefix, 9 digits of milliseconds, 5 random ones, base 32."""
-    number = time.time_ns() // 1_000_000 << 25 | secrets.randbits(25)
+    number = time.time_ns() // 1_000_000 << 25 | _RANDOM.getrandbits(25)
     digits = [_ID_ALPHABET[number >> shift & 31] for shift in range(65, -1, -5)]
     return f"{prefix}-{''.join(digits)}"
 

@@ -179,9 +179,10 @@ class Runner:
     async def _succeed(self, live: LiveJob, done: Message, released_us: int) -> None:
         spikes, lags = done.data[: done["spike_bytes"]], done.data[done["spike_bytes"] :]
         blobs: list[Row] = []
-        result = collect(live, done, released_us)
-        result = replace(
-            result,
+        result = collect(
+            live,
+            done,
+            released_us,
             spikes=await self._keep(spikes, blobs),
             lags=await self._keep(lags, blobs) if lags else "",
         )

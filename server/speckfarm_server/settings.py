@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from speckfarm_server.chip import DECIMATOR_CODES
@@ -51,6 +52,10 @@ class Settings:
 
     def canonical(self) -> str:
         """JSON with sorted keys: equal settings, equal text."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> str:
         plain: dict[str, object] = {
             "reset": self.reset,
             "layer_reset": {str(k): v for k, v in self.layer_reset.items()},

@@ -107,6 +107,6 @@ def _read(connection: socket.socket, size: int) -> bytes | None:
 
 
 def _message(body: bytes | bytearray, data: bytes) -> Message:
-    message = Message(json.loads(body))
+    message = Message(json.loads(body.decode()))
     message.data = data
     return message

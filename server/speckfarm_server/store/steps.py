@@ -190,7 +190,7 @@ def _job_row(spec: JobSpec) -> Row:
         "attempt": 0,
         "faults": 0,
         "model": spec.model,
-        "recordings": json.dumps(spec.recordings),
+        "recordings": json.dumps(spec.recordings) if spec.recordings else "[]",
         "settings": spec.settings.canonical(),
         "chip": spec.chip,
         "board_kind": spec.board_kind.value,
@@ -207,7 +207,7 @@ def _job_row(spec: JobSpec) -> Row:
         "started_us": None,
         "ended_us": None,
         "error": None,
-        "findings": json.dumps(spec.findings, default=vars),
+        "findings": json.dumps(spec.findings, default=vars) if spec.findings else "[]",
     }
 
 
