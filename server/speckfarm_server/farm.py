@@ -78,11 +78,7 @@ class Farm:
         self, order: Order, *, request_id: str = "", body: bytes = b""
     ) -> tuple[JobStatus, tuple[Finding, ...]]:
         """Steps 2 to 7: parse, quantise, place, check, queue. A job that is returned can run."""
-        try:
-            spec = await self.prepare(order)
-        except FarmError as refusal:
-            await self.log_refusal(order, refusal)
-            raise
+        spec = await self.prepare(order)
         request = make_request("CreateJob", order.user, request_id, body, spec.id)
         known = await self.accept([spec], request=request)
         return await self.status(known or spec.id), spec.findings
@@ -103,7 +99,6 @@ class Farm:
             recording = await self.library.recording(digest)
             duration_us += recording.duration_us
             count += recording.count
-        self._check_queue()
         return JobSpec(
             id=new_id("job"),
             user=order.user,
@@ -132,6 +127,7 @@ class Farm:
         benchmark: Row | None = None,
     ) -> str | None:
         """Queue jobs durably, all or none; the id of the older object if this is a repeat."""
+        self._check_queue(len(specs))
         rows = [first_row(spec) for spec in specs]
         change = self.store.steps.accept(specs, rows, request=request, benchmark=benchmark)
         return await _to_its_end(self._queue_up(specs, change))
@@ -182,15 +178,17 @@ class Farm:
         await _to_its_end(self._set_enabled(host, enabled, row))
         return host
 
-    async def log_refusal(self, order: Order, refusal: FarmError) -> None:
+    async def log_refusal(
+        self, user: str, model: str, refusal: FarmError, *, board_kind: BoardKind | None = None
+    ) -> None:
         """Leave a usage event of a job that was not accepted."""
         row = event_row(
             None,
             time_us=now_us(),
             event="job.refused",
-            user=order.user,
-            model=order.model[:64],
-            board_kind="" if order.board_kind is None else order.board_kind.value,
+            user=user,
+            model=model[:64],
+            board_kind="" if board_kind is None else board_kind.value,
             reason=refusal.reason,
             message=refusal.message[:1000],
         )
@@ -253,11 +251,12 @@ class Farm:
         real = [host for host in fitting if host.kind is BoardKind.REAL and host.enabled]
         return BoardKind.REAL if real else fitting[0].kind
 
-    def _check_queue(self) -> None:
-        allowed = self.config.limits.max_queued_jobs
-        if self.dispatcher.counts()[0] >= allowed:
-            text = f"{allowed} jobs are waiting, which is all the queue takes; try again later"
-            raise Exhausted("QUEUE_FULL", text, allowed_jobs=allowed)
+    def _check_queue(self, more: int) -> None:
+        allowed, waiting = self.config.limits.max_queued_jobs, self.dispatcher.counts()[0]
+        if waiting + more > allowed:
+            text = f"{waiting} jobs wait; the queue takes {allowed}, so not {more} more now"
+            text += "; try again later"
+            raise Exhausted("QUEUE_FULL", text, found_jobs=waiting, allowed_jobs=allowed)
 
     def _queue_time_us(self, order: Order) -> int:
         default_s = self.config.limits.queue_timeout_s

@@ -107,7 +107,7 @@ def open_board(kind: str, script: str, connection: socket.socket) -> Board:
     from speckfarm_server.twin.kernel import compile_kernels, is_compiled
 
     if not is_compiled():
-        text = "compiling the simulator; once per machine, about half a minute"
+        text = "compiling the simulator: once per machine and version, some seconds"
         connection.sendall(encode({"op": "starting", "message": text}))
     compile_kernels()
     return SimulatedBoard()

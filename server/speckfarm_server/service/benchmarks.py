@@ -23,7 +23,6 @@ from speckfarm_server.convert import (
     state_message,
     time_message,
 )
-from speckfarm_server.errors import FarmError
 from speckfarm_server.farm import Farm, Order, make_request, new_id
 from speckfarm_server.job import FINAL, JobSpec, JobStatus
 from speckfarm_server.job_result import JobResult
@@ -31,6 +30,7 @@ from speckfarm_server.live import now_us
 from speckfarm_server.service.authentication import calling_user
 from speckfarm_server.service.jobs import checked_request_id
 from speckfarm_server.service.pages import next_token, page_of
+from speckfarm_server.service.refusals import logged_refusals
 from speckfarm_server.service.status import translated
 from speckfarm_server.store import queries
 from speckfarm_server.store.rows import Benchmark
@@ -49,6 +49,11 @@ class BenchmarkService(pb_grpc.BenchmarkServiceServicer):
         self, request: pb.CreateBenchmarkRequest, context: Context
     ) -> pb.CreateBenchmarkResponse:
         """Check every point and queue a job for each; all or none."""
+        model = request.models[0] if len(request.models) == 1 else ""
+        async with logged_refusals(self._farm, model, request.board_kind):
+            return await self._create(request)
+
+    async def _create(self, request: pb.CreateBenchmarkRequest) -> pb.CreateBenchmarkResponse:
         kind = kind_of(request.board_kind)
         grid = Grid(
             models=tuple(request.models),
@@ -124,11 +129,7 @@ class BenchmarkService(pb_grpc.BenchmarkServiceServicer):
                 benchmark=benchmark.id,
                 point=number,
             )
-            try:
-                specs.append(await self._farm.prepare(order))
-            except FarmError as refusal:
-                await self._farm.log_refusal(order, refusal)
-                raise
+            specs.append(await self._farm.prepare(order))
         return specs
 
     async def _end_of(self, status: JobStatus) -> None:

@@ -25,6 +25,7 @@ from speckfarm_server.job import FINAL, JobState, JobStatus
 from speckfarm_server.live import LiveJob
 from speckfarm_server.service.authentication import calling_user
 from speckfarm_server.service.pages import next_token, page_of
+from speckfarm_server.service.refusals import logged_refusals
 from speckfarm_server.service.status import translated
 from speckfarm_server.store import queries
 
@@ -44,6 +45,10 @@ class JobService(pb_grpc.JobServiceServicer):
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         """Check and queue a job."""
+        async with logged_refusals(self._farm, request.model, request.board_kind):
+            return await self._create(request)
+
+    async def _create(self, request: pb.CreateJobRequest) -> pb.CreateJobResponse:
         request_id = checked_request_id(request.request_id)
         order = Order(
             user=calling_user(),

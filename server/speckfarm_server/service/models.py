@@ -17,13 +17,12 @@ from speckfarm_server.convert import (
     recording_message,
     settings_of,
 )
-from speckfarm_server.errors import FarmError
-from speckfarm_server.farm import Farm, Order
+from speckfarm_server.farm import Farm
 from speckfarm_server.live import now_us
 from speckfarm_server.service.authentication import calling_user
 from speckfarm_server.service.pages import next_token, page_of
+from speckfarm_server.service.refusals import logged_refusals
 from speckfarm_server.service.status import translated
-from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,13 +39,10 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         self, request: models.CreateModelRequest, context: Context
     ) -> models.CreateModelResponse:
         """Register an uploaded blob as a model."""
-        try:
+        async with logged_refusals(self._farm, request.digest):
             model = await self._farm.library.add_model(
                 request.digest, request.name[:255], calling_user()
             )
-        except FarmError as refusal:
-            await _log_refusal(self._farm, request.digest, refusal)
-            raise
         return models.CreateModelResponse(model=model_message(model))
 
     async def GetModel(
@@ -107,13 +103,10 @@ class RecordingService(recordings_pb2_grpc.RecordingServiceServicer):
         self, request: recordings.CreateRecordingRequest, context: Context
     ) -> recordings.CreateRecordingResponse:
         """Register an uploaded blob as recordings."""
-        try:
+        async with logged_refusals(self._farm, ""):
             recording = await self._farm.library.add_recording(
                 request.digest, request.name[:255], calling_user()
             )
-        except FarmError as refusal:
-            await _log_refusal(self._farm, "", refusal)
-            raise
         return recordings.CreateRecordingResponse(recording=recording_message(recording))
 
     async def GetRecording(
@@ -144,7 +137,3 @@ class RecordingService(recordings_pb2_grpc.RecordingServiceServicer):
         await self._farm.store.delete_recording(request.digest, now_us())
         self._farm.library.forget(request.digest)
         return recordings.DeleteRecordingResponse()
-
-
-async def _log_refusal(farm: Farm, model: str, refusal: FarmError) -> None:
-    await farm.log_refusal(Order(user=calling_user(), model=model, settings=Settings()), refusal)
