@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from hypothesis import settings
 
 from tests.farm_process import TWINS, FarmProcess
@@ -22,6 +24,18 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "digits"
 # Tests named test_shared_* use files that are beside the checkout on the project's own machines
 # and not at users'; CI fails on them, users never collect them.
 collect_ignore_glob = [] if SHARED.is_dir() else ["test_shared_*"]
+
+
+def _can_make_networks() -> bool:
+    """Whether this is root, with iproute2, on a kernel that makes networks of one's own."""
+    tools = ("ip", "unshare", "nsenter")
+    if os.geteuid() != 0 or not all(shutil.which(tool) for tool in tools):
+        return False
+    probe = "unshare --net ip link add lab0 type veth peer name lab1"  # gone when it ends
+    return subprocess.run(probe.split(), capture_output=True, check=False).returncode == 0
+
+
+collect_ignore = [] if _can_make_networks() else ["test_network_namespace.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -30,12 +30,20 @@ def scripted(*scripts: dict[str, object]) -> str:
 class FarmProcess:
     """`speckfarm-server serve` on loopback; killable, restartable on the same data."""
 
-    def __init__(self, data: Path, toml: str = TWINS, *, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        data: Path,
+        toml: str = TWINS,
+        *,
+        listen: str = "127.0.0.1:0",
+        prefix: tuple[str, ...] = (),  # what starts a process where the server shall run
+    ) -> None:
         self.data = data
         self.address = ""
         self.token = ""
         self.log: list[str] = []
         self._listen = listen
+        self._prefix = prefix
         self._config = data.parent / f"{data.name}.toml"
         self._config.write_text(toml)
         self._process: subprocess.Popen[str] | None = None
@@ -44,7 +52,8 @@ class FarmProcess:
     def start(self, *, listen: str = "") -> FarmProcess:
         """Start and wait until it listens; where it did before, if it is told that address."""
         where = listen or self._listen
-        command = [sys.executable, "-m", "speckfarm_server", "serve", "--listen", where]
+        command = [*self._prefix, sys.executable, "-m", "speckfarm_server"]
+        command += ["serve", "--listen", where]
         command += ["--data", str(self.data), "--config", str(self._config)]
         self._process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -42,6 +42,16 @@ def digests(farm: speckfarm.Farm, digits_model: Path, one_digit: Path) -> tuple[
     return plain["model"], plain["recordings"][0]
 
 
+@pytest.fixture
+def drained(farm: speckfarm.Farm) -> Iterator[None]:
+    """No board takes a job while the test runs."""
+    for board in farm.boards():
+        farm.drain(board.board)
+    yield
+    for board in farm.boards():
+        farm.undrain(board.board)
+
+
 @pytest.fixture(scope="module")
 def other_model() -> bytes:
     return chain_bytes(conv((2, 2, 1, 1)), neurons(), input_shape=(2, 34, 34))
@@ -172,11 +182,10 @@ def test_a_request_that_makes_no_sense_is_refused(
     assert counts(own) == before
 
 
+@pytest.mark.usefixtures("drained")
 def test_a_grid_that_the_queue_has_no_room_for_is_refused_whole(
     own: FarmProcess, farm: speckfarm.Farm, digests: tuple[str, str]
 ) -> None:
-    for board in farm.boards():
-        farm.drain(board.board)
     sweep = {"lower_clip": [-1 - n / 8 for n in range(40)]}
     benches = [farm.benchmark(*digests, sweep=sweep) for _ in range(2)]
     before = counts(own)
@@ -188,8 +197,6 @@ def test_a_grid_that_the_queue_has_no_room_for_is_refused_whole(
     assert counts(own) == before
     for bench in benches:
         bench.cancel()
-    for board in farm.boards():
-        farm.undrain(board.board)
 
 
 def test_a_benchmark_outlives_its_client(
@@ -217,18 +224,15 @@ def test_counts_only_rise_and_end_with_the_table(
     assert len(bench.table()) == 20
 
 
+@pytest.mark.usefixtures("drained")
 def test_cancelled_points_say_so_in_the_table(
     farm: speckfarm.Farm, digests: tuple[str, str]
 ) -> None:
-    for board in farm.boards():
-        farm.drain(board.board)
     bench = farm.benchmark(*digests, sweep={"decimator.0": [2, 4]})
 
     bench.cancel()
 
     table = bench.wait(timeout=40).table()
-    for board in farm.boards():
-        farm.undrain(board.board)
     assert [(row["state"], row["p50_us"], row["accuracy"]) for row in table] == [
         ("CANCELLED", None, None)
     ] * 2

@@ -11,7 +11,6 @@ from speckfarm.v1 import (
     boards_pb2,
     findings_pb2,
     jobs_pb2,
-    latency_pb2,
     models_pb2,
     recordings_pb2,
     settings_pb2,
@@ -20,15 +19,12 @@ from speckfarm_server.boards.host import BoardHost
 from speckfarm_server.check import LayerNeed
 from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.job import BoardKind, JobError, JobEvent, JobState, JobStatus
-from speckfarm_server.job_result import JobResult, LayerActivity, RecordingResult
-from speckfarm_server.latency import Latency
 from speckfarm_server.live import LiveJob
 from speckfarm_server.settings import Settings, from_canonical
 from speckfarm_server.store.rows import Model, Recording
 
 # What a Timestamp may hold, as google/protobuf/timestamp.proto says.
 _YEAR_1_S, _YEAR_10000_S = -62_135_596_800, 253_402_300_800
-STAGE_TIMES = ("queue_ms", "configure_ms", "reset_ms", "run_ms", "collect_ms", "total_ms")
 
 
 def settings_of(message: settings_pb2.Settings) -> Settings:
@@ -235,49 +231,6 @@ def event_message(event: JobEvent, done: int) -> jobs_pb2.WatchJobResponse:
     )
 
 
-def latency_message(latency: Latency) -> latency_pb2.Latency:
-    """Write latency figures."""
-    method = latency_pb2.LatencyMethod.Value(f"LATENCY_METHOD_{latency.method.upper()}")
-    figures = {name: getattr(latency, name) for name in _FIGURES}
-    return latency_pb2.Latency(method=method, **figures)
-
-
-_FIGURES = (
-    "n", "uncaused", "error_us", "first_output_us", "p50_us", "p90_us", "p99_us", "max_us",
-    "drain_us", "drift_us_per_s",
-)  # fmt: skip
-
-
-def result_message(result: JobResult, job: jobs_pb2.Job) -> jobs_pb2.Result:
-    """Write a result."""
-    return jobs_pb2.Result(
-        job=job,
-        board=result.board,
-        board_kind=kind_message(result.board_kind),
-        recordings=[_recording_result(recording) for recording in result.recordings],
-        accuracy=result.accuracy,
-        latency=None if result.latency is None else latency_message(result.latency),
-        findings=[finding_message(finding) for finding in result.findings],
-        timings=jobs_pb2.StageTimes(**{
-            name: getattr(result.timings, name) for name in STAGE_TIMES
-        }),
-        layers=[activity_message(layer) for layer in result.layers],
-        spikes=result.spikes,
-        lags=result.lags,
-        assumptions=result.assumptions,
-    )
-
-
-def activity_message(layer: LayerActivity) -> jobs_pb2.LayerActivity:
-    """Write what a layer did."""
-    return jobs_pb2.LayerActivity(
-        layer=layer.layer,
-        input_spikes=layer.input_spikes,
-        output_spikes=layer.output_spikes,
-        synops=layer.synops,
-    )
-
-
 def board_message(host: BoardHost, live: LiveJob | None) -> boards_pb2.Board:
     """Write a board."""
     state = boards_pb2.BoardRuntimeState.Value(f"BOARD_RUNTIME_STATE_{host.runtime_state.value}")
@@ -293,22 +246,6 @@ def board_message(host: BoardHost, live: LiveJob | None) -> boards_pb2.Board:
         since=time_message(int(host.since * 1e6)),
         configuration=host.loaded,
         message=host.message,
-    )
-
-
-def _recording_result(recording: RecordingResult) -> jobs_pb2.RecordingResult:
-    return jobs_pb2.RecordingResult(
-        recording=recording.recording,
-        name=recording.name,
-        label=recording.label,
-        prediction=recording.prediction,
-        counts=recording.counts,
-        input_events=recording.input_events,
-        output_events=recording.output_events,
-        duration_us=recording.duration_us,
-        decision_us=recording.decision_us,
-        latency=latency_message(recording.lags[0].latency),
-        layer_latency={lags.layer: latency_message(lags.latency) for lags in recording.lags[1:]},
     )
 
 

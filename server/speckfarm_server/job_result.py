@@ -93,7 +93,7 @@ def merged_histogram(recordings: tuple[RecordingResult, ...]) -> Histogram:
 
 def to_json(result: JobResult) -> str:
     """Serialise; histograms are stored in rows of their own and left out."""
-    return json.dumps(result, default=_without_histogram)
+    return _ENCODER.encode(result)
 
 
 def from_json(text: str) -> JobResult:
@@ -118,6 +118,9 @@ def finding_from_plain(plain: dict[str, Any]) -> Finding:
 
 def _without_histogram(value: object) -> dict[str, object]:
     return {name: field for name, field in vars(value).items() if name != "histogram"}
+
+
+_ENCODER = json.JSONEncoder(default=_without_histogram)
 
 
 def _recording(plain: dict[str, Any]) -> RecordingResult:

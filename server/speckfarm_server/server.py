@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a result with 100,000 recordings; bytes travel in chunks
 STOP_GRACE_S = 2.0
+GC_THRESHOLD = 20_000  # Python's 700 is reached by every other job; hardly anything is a cycle
 LOCAL_USER = "local"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OPTIONS = [
@@ -61,7 +63,7 @@ OPTIONS = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients ask every 30 s,
 ]
 # service, what registers it, its name
-_SERVICES: tuple[tuple[Callable[[Farm], Any], Callable[[Any, grpc.aio.Server], None], str], ...] = (
+_SERVICES: tuple[tuple[Callable[[Farm], Any], Callable[[Any, Any], None], str], ...] = (
     (BlobService, blobs_pb2_grpc.add_BlobServiceServicer_to_server, "Blob"),
     (ModelService, models_pb2_grpc.add_ModelServiceServicer_to_server, "Model"),
     (RecordingService, recordings_pb2_grpc.add_RecordingServiceServicer_to_server, "Recording"),
@@ -107,9 +109,9 @@ class Server:
         generic = _GenericOnly(self._grpc)
         for service, register, _ in _SERVICES:
             register(service(self.farm), generic)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)
         names = [f"speckfarm.v1.{name}Service" for _, _, name in _SERVICES]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._grpc)
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], generic)
         address, certificate = self._bind(self._grpc)
         token = await self._local_token(address, certificate)
         await self._tokens.start()
@@ -185,7 +187,7 @@ class _GenericOnly:
         self._server = server
 
     def add_generic_rpc_handlers(
-        self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]
+        self, handlers: Sequence[grpc.GenericRpcHandler]
     ) -> None:
         """Pass them on."""
         self._server.add_generic_rpc_handlers(handlers)
@@ -199,6 +201,9 @@ async def serve(config: FarmConfig) -> None:
     server = Server(config)
     listening = await server.start()
     _announce(config, listening)
+    gc.collect()
+    gc.freeze()  # imported modules: looked through for nothing at every full collection
+    gc.set_threshold(GC_THRESHOLD)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

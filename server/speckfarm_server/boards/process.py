@@ -99,6 +99,9 @@ class BoardProcess:
 
 def open_board(kind: str, script: str, connection: socket.socket) -> Board:
     """Make the board that this process owns; says so while the simulator compiles."""
+    if hasattr(os, "SCHED_BATCH"):
+        # What computes must not push the server off its core whenever a message wakes it.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     if kind == "scripted":
         from speckfarm_server.boards.scripted import ScriptedBoard
 

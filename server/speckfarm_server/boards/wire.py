@@ -22,7 +22,7 @@ class Message(dict[str, Any]):
 
 def encode(message: dict[str, Any], data: bytes = b"") -> bytes:
     """Frame a message. Values in it travel as their fields, bytes among them as hex."""
-    body = json.dumps(message, default=_plain).encode()
+    body = _ENCODER.encode(message).encode()
     return _HEAD.pack(len(body), len(data)) + body + data
 
 
@@ -93,6 +93,9 @@ class Inbox(asyncio.Protocol):
 
 def _plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else vars(value)
+
+
+_ENCODER = json.JSONEncoder(default=_plain)
 
 
 def _read(connection: socket.socket, size: int) -> bytes | None:

@@ -13,16 +13,15 @@ from speckfarm.v1 import benchmarks_pb2 as pb
 from speckfarm.v1 import benchmarks_pb2_grpc as pb_grpc
 from speckfarm_server.benchmark import Axis, Grid, from_json, to_json, values_of
 from speckfarm_server.convert import (
-    activity_message,
     error_message,
     kind_message,
     kind_of,
-    latency_message,
     settings_message,
     settings_of,
     state_message,
     time_message,
 )
+from speckfarm_server.convert_result import activity_message, latency_message
 from speckfarm_server.farm import Farm, Order, make_request, new_id
 from speckfarm_server.job import FINAL, JobSpec, JobStatus
 from speckfarm_server.job_result import JobResult

@@ -15,10 +15,10 @@ from speckfarm_server.convert import (
     finding_message,
     job_message,
     kind_of,
-    result_message,
     settings_of,
     state_of,
 )
+from speckfarm_server.convert_result import result_message
 from speckfarm_server.errors import BadInput
 from speckfarm_server.farm import Farm, Order
 from speckfarm_server.job import FINAL, JobState, JobStatus

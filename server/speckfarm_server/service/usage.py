@@ -8,7 +8,8 @@ import grpc
 
 from speckfarm.v1 import usage_pb2 as pb
 from speckfarm.v1 import usage_pb2_grpc as pb_grpc
-from speckfarm_server.convert import kind_message, latency_message, time_message, time_us_of
+from speckfarm_server.convert import kind_message, time_message, time_us_of
+from speckfarm_server.convert_result import latency_message
 from speckfarm_server.errors import BadInput
 from speckfarm_server.farm import Farm
 from speckfarm_server.service.pages import checked_key, size_of
