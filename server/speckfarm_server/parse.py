@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network, Pooling
-from speckfarm_server.nir_file import NirNode, read_nir
-from speckfarm_server.nir_graph import ENTRY, EXIT, find_road, problem
-from speckfarm_server.nir_nodes import Neurons, Part, Weights, read_part
-from speckfarm_server.nir_shapes import Map, infer_maps
+from speckfarm_server.nir.file import NirNode, read_nir
+from speckfarm_server.nir.graph import ENTRY, EXIT, find_road, problem
+from speckfarm_server.nir.nodes import Neurons, Part, Weights, read_part
+from speckfarm_server.nir.shapes import Map, infer_maps
 
 MAX_FINDINGS = 200  # in one answer; the rest is counted
 

@@ -24,9 +24,10 @@ from typing import Any, BinaryIO, NoReturn
 import h5py
 import numpy as np
 
-from speckfarm_server import network, recording_file, safe_hdf5
+from speckfarm_server import network, recording_file
 from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.file_kind import NPY_MAGIC
+from speckfarm_server.nir import hdf5
 from speckfarm_server.parse import parse_network
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import write_to
@@ -50,7 +51,7 @@ LIMITS = {
     MODEL: Limits(
         memory_bytes=512 << 20,
         time_s=10,
-        file_bytes=safe_hdf5.MAX_FILE_BYTES,
+        file_bytes=hdf5.MAX_FILE_BYTES,
         answer_bytes=64 << 20,
     ),
     RECORDING: Limits(

@@ -1,10 +1,13 @@
 """The scripted board: waits, fails, hangs or crashes on command. For tests and benchmarks only.
 
-Its script is JSON: {"run_ms": 50, "fail": {"3": "crash"}}. `configure_ms`, `reset_ms`, `run_ms` (per
-recording) and `collect_ms` say how long each stage takes. `fail` maps the number of a configure-or-run step (from 1, over the life of the
-process) to what happens in it: "crash" (the process dies), "hang" (it never answers again),
-"fault" (INFRASTRUCTURE), "stall" (DEVICE_STALL), "job" (JOB). `marker` names a file: faults happen
-only if it does not exist, and make it, so that a board can fail once over all its processes.
+Its script is JSON, e.g. {"run_ms": 50, "fail": {"3": "crash"}}:
+
+- `configure_ms`, `reset_ms`, `run_ms` (per recording), `collect_ms`: how long each stage takes;
+- `fail`: what happens in which configure-or-run step (numbered from 1 over the life of the process,
+  or "*" for all): "crash" (the process dies), "hang" (it never answers again), "fault"
+  (INFRASTRUCTURE), "stall" (DEVICE_STALL), "job" (JOB);
+- `marker`: a file; faults happen only while it does not exist, and make it, so that a board can fail
+  once over all its processes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.nir_file import FIELDS, NirGraph, NirNode
+from speckfarm_server.nir.file import FIELDS, NirGraph, NirNode
 
 # A nested graph's Input and Output, once it is written out flat: they pass events on.
 ENTRY, EXIT = "Entry", "Exit"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from speckfarm_server.errors import Finding
 from speckfarm_server.network import FloatArray
-from speckfarm_server.nir_file import NirNode
-from speckfarm_server.nir_graph import problem
+from speckfarm_server.nir.file import NirNode
+from speckfarm_server.nir.graph import problem
 
 MAX_AXIS = 1 << 16  # pixels or features along an axis; beyond it no shape is computed
 

@@ -9,10 +9,10 @@ from functools import singledispatch
 from speckfarm_server.chip import output_size
 from speckfarm_server.errors import Finding
 from speckfarm_server.network import Pooling
-from speckfarm_server.nir_fields import MAX_AXIS
-from speckfarm_server.nir_file import NirNode
-from speckfarm_server.nir_graph import problem
-from speckfarm_server.nir_nodes import Door, Flattening, Neurons, Part, Weights
+from speckfarm_server.nir.fields import MAX_AXIS
+from speckfarm_server.nir.file import NirNode
+from speckfarm_server.nir.graph import problem
+from speckfarm_server.nir.nodes import Door, Flattening, Neurons, Part, Weights
 
 # Kinds that the farm cannot run but that pass their input's shape on.
 SHAPE_KEEPING = ("LIF", "CubaLIF", "LI", "CubaLI", "I", "Threshold", "Scale", "Delay")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from h5py import h5g
 
-from speckfarm_server.safe_hdf5 import (
+from speckfarm_server.nir.hdf5 import (
     HDF5_ERRORS,
     SafeFile,
     Value,

@@ -9,9 +9,9 @@ import numpy as np
 
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import FloatArray, Pooling
-from speckfarm_server.nir_fields import Fields
-from speckfarm_server.nir_file import NirNode
-from speckfarm_server.nir_graph import ENTRY, EXIT, listed
+from speckfarm_server.nir.fields import Fields
+from speckfarm_server.nir.file import NirNode
+from speckfarm_server.nir.graph import ENTRY, EXIT, listed
 
 
 @dataclass(frozen=True, kw_only=True)
