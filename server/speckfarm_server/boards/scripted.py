@@ -6,7 +6,7 @@ Its script is JSON, e.g. {"run_ms": 50, "fail": {"3": "crash"}}:
 - `fail`: what happens in which configure-or-run step (numbered from 1 over the life of the process,
   or "*" for all): "crash" (the process dies), "hang" (it never answers again), "fault"
   (INFRASTRUCTURE), "stall" (DEVICE_STALL), "job" (JOB);
-- `marker`: a file; faults happen only while it does not exist, and make it, so that a board can fail
+- `marker`: a file; faults happen only while it does not exist, and make it: a board that can fail
   once over all its processes.
 """
 
