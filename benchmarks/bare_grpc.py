@@ -6,7 +6,6 @@ its bytes; `Discard` takes a stream of bytes and returns how many they were.
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,8 +25,8 @@ class BareServer:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
         )
-        assert self._process.stdout is not None
-        self.address = f"127.0.0.1:{self._process.stdout.readline().strip()}"
+        port = self._process.stdout.readline().strip() if self._process.stdout else ""
+        self.address = f"127.0.0.1:{port}"
         return self
 
     def __exit__(

@@ -120,8 +120,7 @@ class FarmUnderTest:
         return found
 
     def _read_log(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self.process.stderr or ():
             self._log.append(line)
             if "listening on" in line:
                 self._listening.set()

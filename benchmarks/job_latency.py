@@ -8,11 +8,11 @@ a gRPC server that does nothing, and a durable SQLite commit of one row.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sqlite3
 import tempfile
 import time
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -136,7 +136,7 @@ def _break_down(farm: FarmUnderTest, runs: list[list[Times]]) -> None:
         for job, begin, accepted, end in run:
             created, started, ended = stored[job]
             edges = (begin, created, started, ended, end)
-            steps = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+            steps = [later - earlier for earlier, later in pairwise(edges)]
             split.append([*steps, accepted - begin])
         for values, column in zip(parts.values(), zip(*split, strict=True), strict=True):
             values.append(percentile(column, 50) / 1e6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import speckfarm
 from speckfarm.connection import Connection
@@ -67,6 +68,20 @@ def wait_until_idle(connection: Connection, board_id: str, *, since: float = 0) 
         if board.id == board_id and is_idle and began > since:
             return began
     raise AssertionError(f"{board_id} never was idle")
+
+
+def child_processes(server: FarmProcess, word: str) -> list[int]:
+    """Ids of the server's children that were started with a word in their command."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):  # it ended meanwhile
+            continue
+        if parent == server.process_id and word.encode() in command:
+            found.append(int(folder.name))
+    return found
 
 
 def faults(server: FarmProcess) -> list[str]:

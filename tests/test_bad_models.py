@@ -1,11 +1,14 @@
-"""Hostile, damaged and mistaken models through check and run: a reason each, the server unharmed."""
+"""Hostile, damaged and mistaken models: a reason each from check and run, the server unharmed."""
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 import speckfarm
-from tests.farm_follow import faults
+from tests.farm_follow import child_processes, faults
 from tests.farm_process import FarmProcess
 from tests.nir_files import (
     affine,
@@ -240,6 +243,26 @@ def test_a_network_that_cannot_run_is_rejected_with_every_finding(
         assert_explains(finding.reason, finding.message)
     assert_nothing_came_of_it(farm, server, jobs)
     assert_still_runs(farm, digits_model, one_digit)
+
+
+def test_files_whose_readers_hang_hold_nobody_up(
+    server: FarmProcess, farm: speckfarm.Farm, digits_model: Path, one_digit: Path
+) -> None:
+    assert_still_runs(farm, digits_model, one_digit)  # so these have been read
+    readers = child_processes(server, "parse_child")
+    files = [small_chain(seed=100 + number) for number in range(12)]
+    for reader in readers:
+        os.kill(reader, signal.SIGSTOP)
+
+    with ThreadPoolExecutor(len(files)) as pool:
+        checks = [pool.submit(farm.check, file) for file in files]
+        assert_still_runs(farm, digits_model, one_digit)
+        assert not any(check.done() for check in checks)
+        for reader in readers:
+            os.kill(reader, signal.SIGCONT)
+
+    assert len(readers) >= 1
+    assert all(check.result().deployable for check in checks)
 
 
 def test_the_file_that_declares_64_gib_is_small() -> None:

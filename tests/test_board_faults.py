@@ -14,6 +14,7 @@ import pytest
 import speckfarm
 from speckfarm.connection import Connection
 from tests.farm_follow import (
+    child_processes,
     end_of,
     failure_of,
     faults,
@@ -27,7 +28,7 @@ from tests.farm_process import FarmProcess
 PAIRS = [("crash", "speck2e"), ("stall", "speck2b")]  # the first attempt on either board fails
 # Steps of a scripted board: 1 configures, 2 runs the first recording.
 SINGLE = {
-    "sound": {},
+    "sound": {"run_ms": 1},
     "crashing": {"fail": {"*": "crash"}},
     "faulty": {"fail": {"*": "fault"}},
     "stalling": {"fail": {"*": "stall"}},
@@ -199,7 +200,7 @@ def test_a_board_whose_process_is_killed_while_idle_comes_back_by_itself(
     number: signal.Signals,
 ) -> None:
     idle_since = wait_until_idle(calls, "sound")
-    [process_id] = board_processes(own, SINGLE["sound"])
+    [process_id] = child_processes(own, json.dumps(SINGLE["sound"]))
 
     os.kill(process_id, number)
     wait_until_idle(calls, "sound", since=idle_since)
@@ -249,17 +250,3 @@ def test_a_cancel_between_two_attempts_ends_the_job(
 
 def test_after_all_that_the_server_logged_no_fault(own: FarmProcess) -> None:
     assert faults(own) == []
-
-
-def board_processes(own: FarmProcess, script: dict[str, object]) -> list[int]:
-    """Ids of the processes of boards with a script."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):  # it ended meanwhile
-            continue
-        if json.dumps(script).encode() in words and parent == own.process_id:
-            found.append(int(folder.name))
-    return found

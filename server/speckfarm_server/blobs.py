@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -68,7 +68,7 @@ class Blobs:
         if not self.has(digest):
             upload = self.upload(digest, size=len(data), offset=0, max_bytes=len(data))
             with upload:
-                upload.write(data)
+                upload.write([data])
                 upload.finish()
         return digest
 
@@ -112,12 +112,13 @@ class Upload:
         """Bytes that are here."""
         return self._file.tell()
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunks: Sequence[bytes]) -> None:
         """Append bytes. Raises BadInput DIGEST_MISMATCH if they are more than announced."""
-        if self.written + len(chunk) > self._size:
+        if self.written + sum(map(len, chunks)) > self._size:
             raise self._mismatch(f"more than the announced {self._size} bytes arrived")
-        self._sha.update(chunk)
-        self._file.write(chunk)
+        for chunk in chunks:
+            self._sha.update(chunk)
+            self._file.write(chunk)
 
     def finish(self) -> None:
         """Make the blob whole and durable. Raises BadInput DIGEST_MISMATCH, UPLOAD_INCOMPLETE."""

@@ -18,7 +18,7 @@ from speckfarm_server.store import queries
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_DIGESTS = 1000
-WRITE_BYTES = 4 * 1024 * 1024  # chunks are gathered to this size for one trip to a thread
+WRITE_BYTES = 1024 * 1024  # chunks are gathered to this size for one trip to a thread
 
 
 @translated
@@ -94,16 +94,23 @@ async def _header(requests: AsyncIterator[pb.UploadRequest]) -> pb.UploadHeader:
 
 async def _write_all(upload: Upload, requests: AsyncIterator[pb.UploadRequest]) -> None:
     waiting: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    writing: asyncio.Future[None] | None = None  # what came before, while more comes in
     size = 0
     try:
         async for request in requests:
-            if len(request.chunk) > CHUNK_BYTES:
-                text = f"A chunk has {len(request.chunk)} bytes; allowed are {CHUNK_BYTES}"
-                raise BadInput("CHUNK_TOO_LARGE", text, found_bytes=len(request.chunk))
-            waiting.append(request.chunk)
-            size += len(request.chunk)
+            chunk = request.chunk  # every access copies it
+            if len(chunk) > CHUNK_BYTES:
+                text = f"A chunk has {len(chunk)} bytes; allowed are {CHUNK_BYTES}"
+                raise BadInput("CHUNK_TOO_LARGE", text, found_bytes=len(chunk))
+            waiting.append(chunk)
+            size += len(chunk)
             if size >= WRITE_BYTES:
-                chunks, waiting, size = waiting, [], 0
-                await asyncio.to_thread(upload.write, b"".join(chunks))
+                if writing is not None:
+                    await asyncio.shield(writing)  # a thread cannot be cancelled
+                writing = loop.run_in_executor(None, upload.write, waiting)
+                waiting, size = [], 0
     finally:  # also when the client is gone: it can go on from what is here
-        upload.write(b"".join(waiting))
+        if writing is not None:
+            await writing
+        upload.write(waiting)

@@ -1,0 +1,89 @@
+"""How fast a recording gets to the farm: `python benchmarks/upload.py`.
+
+One 64 MiB recording file goes through the client's upload to a farm that hashes it and makes it
+durable. Beside it, in the same run, the same messages go to a gRPC server that throws them away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+from bare_grpc import DISCARD, BareServer
+from farm_under_test import FarmUnderTest, simulated
+from figures import say
+
+from speckfarm.connection import Connection
+from speckfarm.profile import find_endpoint
+from speckfarm.upload import CHUNK_BYTES, Source, file_source, send_missing
+
+MIB = 2**20
+
+
+def main() -> None:
+    """Upload fresh bytes again and again, to the farm and to nobody by turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mib", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    uploads, discards, hashes = [], [], []
+    with (
+        FarmUnderTest(simulated(1)) as farm,
+        BareServer() as bare,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        connection = Connection(find_endpoint(farm.address, farm.token))
+        for repeat in range(options.repeats + 1):
+            path = _recording(Path(folder), options.mib, seed=repeat)
+            began = time.perf_counter()
+            source = file_source(path)
+            hashed = time.perf_counter()
+            send_missing(connection, [source])
+            sent = time.perf_counter()
+            _discard(bare.address, source)
+            discarded = time.perf_counter()
+            path.unlink()
+            if repeat:  # the first one warms up
+                hashes.append(options.mib / (hashed - began))
+                uploads.append(options.mib / (sent - hashed))
+                discards.append(options.mib / (discarded - sent))
+        connection.close()
+    print(f"\nupload of a {options.mib} MiB recording in chunks of {CHUNK_BYTES // 1024} KiB")
+    say("to the farm, hashed and durable", uploads, "MiB/s")
+    say("to a server that throws it away", discards, "MiB/s")
+    pairs = zip(uploads, discards, strict=True)
+    say("RATIO", [upload / discard for upload, discard in pairs], "x", goal=">= 0.8")
+    say("hashing the file before that, on the client", hashes, "MiB/s")
+
+
+def _recording(folder: Path, mib: int, *, seed: int) -> Path:
+    """A valid recording with random events, 64-bit columns, not compressed."""
+    events = mib * MIB // 32
+    random = np.random.default_rng(seed)
+    path = folder / f"recording{seed}.npz"
+    columns = {axis: random.integers(0, 28, events) for axis in "xy"}
+    np.savez(path, t=np.arange(events), p=np.zeros(events, np.int64), **columns)
+    return path
+
+
+def _discard(address: str, source: Source) -> None:
+    """The same bytes in the same chunks, read from the same file."""
+
+    def chunks() -> Iterator[bytes]:
+        with source.open() as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    with grpc.insecure_channel(address) as channel:
+        size = channel.stream_unary(DISCARD)(chunks())
+    if int(size) != source.size:
+        raise SystemExit(f"{source.size} bytes were sent, {size!r} arrived")
+
+
+if __name__ == "__main__":
+    main()
