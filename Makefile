@@ -36,7 +36,7 @@ check: $(VENV)/.dev ## lint, types, import rules, protos
 check-wheel: ## build the wheel and try it in new environments: client alone, then with the server
 	$(PYTHON) tools/check_wheel.py
 
-test-pythons: ## the quick tests on every Python from 3.10 to 3.13 that this machine has
+test-pythons: ## all tests but kills and faults, on each Python from 3.10 to 3.13 that is installed
 	tools/test_pythons.sh
 
 protos: $(VENV)/.dev ## make client/speckfarm/v1 again after an edit of protos/

@@ -21,6 +21,11 @@ PAYLOAD = bytes(200)  # about as much as a CreateJob carries
 class BareServer:
     """Starts the server; `address` is where it listens."""
 
+    @property
+    def process_id(self) -> int:
+        """Id of its process."""
+        return self._process.pid
+
     def __enter__(self) -> BareServer:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True

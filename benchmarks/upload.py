@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 from bare_grpc import DISCARD, BareServer
-from farm_under_test import FarmUnderTest, simulated
+from farm_under_test import FarmUnderTest, cpu_seconds, simulated
 from figures import say
 
 from speckfarm.connection import Connection
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    uploads, discards, hashes = [], [], []
+    uploads, discards, hashes, shares = [], [], [], []
     with (
         FarmUnderTest(simulated(1)) as farm,
         BareServer() as bare,
@@ -42,6 +42,7 @@ def main() -> None:
             path = _recording(Path(folder), options.mib, seed=repeat)
             began = time.perf_counter()
             source = file_source(path)
+            busy = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
             hashed = time.perf_counter()
             send_missing(connection, [source])
             sent = time.perf_counter()
@@ -52,12 +53,15 @@ def main() -> None:
                 hashes.append(options.mib / (hashed - began))
                 uploads.append(options.mib / (sent - hashed))
                 discards.append(options.mib / (discarded - sent))
+                used = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
+                shares.append((used[0] - busy[0]) / (used[1] - busy[1]))
         connection.close()
     print(f"\nupload of a {options.mib} MiB recording in chunks of {CHUNK_BYTES // 1024} KiB")
     say("to the farm, hashed and durable", uploads, "MiB/s")
     say("to a server that throws it away", discards, "MiB/s")
     pairs = zip(uploads, discards, strict=True)
     say("RATIO", [upload / discard for upload, discard in pairs], "x", goal=">= 0.8")
+    say("RATIO of the servers' processor time", shares, "x")
     say("hashing the file before that, on the client", hashes, "MiB/s")
 
 

@@ -25,6 +25,8 @@ from tests.farm_follow import (
 )
 from tests.farm_process import FarmProcess
 
+pytestmark = pytest.mark.system
+
 PAIRS = [("crash", "speck2e"), ("stall", "speck2b")]  # the first attempt on either board fails
 # Steps of a scripted board: 1 configures, 2 runs the first recording.
 SINGLE = {

@@ -28,6 +28,8 @@ from tests.farm_follow import (
 )
 from tests.farm_process import FarmProcess
 
+pytestmark = pytest.mark.system
+
 LIMITS = "[limits]\ncancel_grace_s = 0.5\nlease_s = 20\n"
 
 

@@ -18,6 +18,8 @@ import pytest
 from tests.farm_process import TWINS, FarmProcess
 from tests.laptop import Laptop, fingerprint
 
+pytestmark = pytest.mark.system
+
 SERVER, CLIENT, NETWORK_BITS = "10.77.0.1", "10.77.0.2", 24
 UNREACHABLE = 7  # exit code: unreachable or not allowed
 LISTEN_IN_CLEAR = f"""

@@ -13,6 +13,8 @@ from speckfarm.benchmark import Benchmark
 from speckfarm.job import Job
 from tests.farm_process import FarmProcess, scripted
 
+pytestmark = pytest.mark.system
+
 ENDS = "'job.succeeded', 'job.failed', 'job.cancelled', 'job.expired'"
 EVERY_STAGE_IS_SLOW = scripted({
     "configure_ms": 300,

@@ -18,6 +18,8 @@ import speckfarm
 from tests.farm_process import TWINS, FarmProcess
 from tests.laptop import Laptop, fingerprint
 
+pytestmark = pytest.mark.system
+
 UNREACHABLE = 7  # exit code: unreachable or not allowed
 
 

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.farm_process import FarmProcess
+
+pytestmark = pytest.mark.system
 
 SECONDS = 30
 
