@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import speckfarm
-from speckfarm.v1 import recordings_pb2
+from speckfarm.v1 import jobs_pb2, recordings_pb2
 from tests.farm_follow import faults, raw_calls
 from tests.farm_process import FarmProcess
 from tests.nir_files import chain_bytes, conv, neurons
@@ -151,6 +152,24 @@ def test_a_recording_that_was_refused_is_not_registered(
         farm.run(digits_model, path)
 
     assert path.name not in {recording.name for recording in farm.recordings(limit=1000)}
+
+
+def test_more_recordings_than_a_job_takes_are_refused(
+    farm: speckfarm.Farm, server: FarmProcess, digits_model: Path, digits_recordings: Path
+) -> None:
+    farm.run(digits_model, digits_recordings).wait(timeout=40)
+    model, recording = digest_of(digits_model), digest_of(digits_recordings)
+    request = jobs_pb2.CreateJobRequest(model=model, recordings=[recording] * 1001)
+
+    with raw_calls(server) as calls, pytest.raises(speckfarm.Exhausted) as caught:
+        calls.call(calls.jobs.CreateJob, request)
+
+    assert caught.value.reason == "TOO_MANY_RECORDINGS"
+    assert caught.value.metadata == {"found": "100100", "allowed": "100000"}
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,12 @@ def test_numbers_that_no_client_of_ours_would_send_are_refused_too(
 ) -> None:
     settings = settings_pb2.Settings(**fields)
 
+    check = models_pb2.CheckModelRequest(digest=registered[0], settings=settings)
+    job = jobs_pb2.CreateJobRequest(model=registered[0], settings=settings)
+
     with pytest.raises(speckfarm.BadRequest) as checked:
-        request = models_pb2.CheckModelRequest(digest=registered[0], settings=settings)
-        calls.call(calls.models.CheckModel, request)
+        calls.call(calls.models.CheckModel, check)
     with pytest.raises(speckfarm.BadRequest) as created:
-        job = jobs_pb2.CreateJobRequest(model=registered[0], settings=settings)
         calls.call(calls.jobs.CreateJob, job)
 
     assert (checked.value.reason, created.value.reason) == ("SETTING_OUT_OF_RANGE",) * 2

@@ -118,14 +118,12 @@ def test_two_users_on_another_machine_run_jobs_and_usage_tells_them_apart(
     log_in(ada, own, own.server_command("user", "add", "ada"))
     log_in(bob, own, own.server_command("user", "add", "bob"))
 
-    ran = [
-        laptop.json("run", str(digits_model), str(digits_recordings)) for laptop in (ada, bob, ada)
-    ]
+    ran = [laptop.json("run", str(digits_model), str(digits_recordings)) for laptop in (ada, bob)]
 
     assert own.address.startswith(f"{SERVER}:")
     assert min(each["accuracy"] for each in ran) > 0.9
     usage = {row["key"]: row for row in ada.json("usage", "--by", "user")}
-    assert (usage["ada"]["succeeded"], usage["bob"]["succeeded"]) == (2, 1)
+    assert (usage["ada"]["succeeded"], usage["bob"]["succeeded"]) == (1, 1)
 
 
 def test_the_server_is_reached_over_that_network_only(own: FarmProcess) -> None:

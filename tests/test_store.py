@@ -1,4 +1,4 @@
-"""The store, on a real SQLite file: moves are compare-and-swap, and what is written is read back."""
+"""The store, on a real SQLite file: moves are compare-and-swap; what is written is read back."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from speckfarm_server.store.writer import Row
 def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags: str) -> JobResult:
     """Put together what the board reported. `spikes` and `lags` are digests of stored blobs."""
     recordings = tuple(_recording(plain) for plain in done["recordings"])
-    histogram = merged_histogram(recordings)
+    histogram = merged_histogram(recordings).to_bytes() if recordings else b""
     merged = [(r.lags[0].latency, Histogram.from_bytes(r.lags[0].histogram)) for r in recordings]
     started_us = live.started_us or released_us
     return JobResult(
@@ -32,7 +32,7 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         recordings=recordings,
         accuracy=accuracy_of(recordings),
         latency=merge(merged) if merged else None,
-        histogram=histogram.to_bytes() if recordings else b"",
+        histogram=histogram,
         findings=live.spec.findings,
         timings=StageTimes(
             queue_ms=(started_us - live.spec.created_us) / 1e3,

@@ -46,6 +46,7 @@ class LimitsConfig:
     max_model_bytes: int = 16 * MI
     max_recording_bytes: int = 1024 * MI
     max_benchmark_points: int = 1000
+    max_job_recordings: int = 100_000  # in all files of one job
     max_queued_jobs: int = 100_000
     queue_timeout_s: float = 24 * 3600.0  # default of a job
     cancel_grace_s: float = 10.0  # then the board's process is replaced

@@ -93,12 +93,10 @@ class Farm:
         report = await self.library.report(order.model, chip, order.settings)
         if report.configuration is None:
             raise ModelRejected(report.findings)
-        duration_us = count = 0
-        for digest in order.recordings:
-            await self.library.check_fit(digest, report, order.settings)
-            recording = await self.library.recording(digest)
-            duration_us += recording.duration_us
-            count += recording.count
+        most = self.config.limits.max_job_recordings
+        count, duration_us = await self.library.check_fit(
+            order.recordings, report, order.settings, most=most
+        )
         return JobSpec(
             id=new_id("job"),
             user=order.user,

@@ -9,8 +9,8 @@ import asyncio
 import json
 import os
 import secrets
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -20,7 +20,7 @@ from speckfarm_server import network as networks
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.check import Report, check, ordered
 from speckfarm_server.chip import find_chip
-from speckfarm_server.errors import Finding, Severity, WrongState
+from speckfarm_server.errors import Exhausted, Finding, Severity, WrongState
 from speckfarm_server.job import JobSpec
 from speckfarm_server.job_result import finding_from_plain
 from speckfarm_server.live import now_us
@@ -112,12 +112,25 @@ class Library:
         key = (digest, chip, settings.canonical())
         return await self._reports.get(key, lambda: self._check(digest, chip, settings))
 
-    async def check_fit(self, digest: str, report: Report, settings: Settings) -> None:
-        """Refuse a recording that does not fit the network's input (BadInput)."""
-        recording = await self.recording(digest)
-        file = await self._file(digest, recording.name)
-        if report.configuration is not None:
-            check_fit(file, report.configuration.input_shape, settings.polarity)
+    async def check_fit(
+        self, digests: Sequence[str], report: Report, settings: Settings, *, most: int
+    ) -> tuple[int, int]:
+        """Number of recordings in these files and their length in µs, if all fit the network.
+
+        Raises BadInput if one does not, Exhausted TOO_MANY_RECORDINGS if they are more than `most`.
+        """
+        count = duration_us = 0
+        for digest, times in Counter(digests).items():
+            recording = await self.recording(digest)
+            count += times * recording.count
+            duration_us += times * recording.duration_us
+            file = await self._file(digest, recording.name)
+            if report.configuration is not None:
+                check_fit(file, report.configuration.input_shape, settings.polarity)
+        if count > most:
+            text = f"These are {count} recordings; a job takes {most}. Make several jobs of them"
+            raise Exhausted("TOO_MANY_RECORDINGS", text, found=count, allowed=most)
+        return count, duration_us
 
     async def configuration_bytes(self, spec: JobSpec) -> bytes:
         """The configuration of an accepted job, serialised for its board's process."""

@@ -50,7 +50,12 @@ class LiveJob:
         return self.state in FINAL
 
     def move(
-        self, state: JobState, message: str = "", *, error: JobError | None = None
+        self,
+        state: JobState,
+        message: str = "",
+        *,
+        error: JobError | None = None,
+        time_us: int | None = None,
     ) -> JobEvent:
         """Take the next step in memory; raises RuntimeError for one that the states forbid."""
         if self.state not in MAY_FOLLOW[state]:
@@ -58,7 +63,7 @@ class LiveJob:
         self.state = state
         self.sequence += 1
         self.error = error
-        time_us = now_us()
+        time_us = time_us or now_us()
         if state in FINAL:
             self.ended_us = time_us
         event = JobEvent(

@@ -17,7 +17,7 @@ from speckfarm_server.boards.wire import Message
 from speckfarm_server.collect import collect, latency_rows
 from speckfarm_server.config import LimitsConfig
 from speckfarm_server.errors import BoardFault, ErrorClass, FarmError
-from speckfarm_server.job import JobError, JobSpec, JobState
+from speckfarm_server.job import ACTIVE, JobError, JobSpec, JobState
 from speckfarm_server.job_result import JobResult, to_json
 from speckfarm_server.live import LiveJob, now_us
 from speckfarm_server.store.steps import event_row
@@ -27,6 +27,7 @@ from speckfarm_server.store.writer import Row
 logger = logging.getLogger(__name__)
 
 SMALL_BLOB_BYTES = 64 * 1024  # up to here a blob is committed with its result, above it is a file
+TELL_S = 0.01  # a stage that is over sooner is not told: a stream message costs as much as a call
 TICK_S = 0.05  # progress is stored after one to two ticks; of a shorter job it is with its end
 STAGES = {
     "configuring": JobState.CONFIGURING,
@@ -76,6 +77,9 @@ class Runner:
         self._limits = limits
         self._released = released  # called as soon as the board is free
         self._again = again  # takes a job back into the queue
+        self._news: Message | None = None  # the board's last progress, while it is not told
+        self._news_us = 0
+        self._teller: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._ticked: LiveJob | None = None  # the job that was here at the last tick
         self._grace: asyncio.TimerHandle | None = None
@@ -111,6 +115,7 @@ class Runner:
     async def _attempt(self, live: LiveJob) -> None:
         """Steps 9 to 11: configure and run, measure, store result and usage in one transaction."""
         done, failure = await self._run(live)
+        self._news = None
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -138,7 +143,7 @@ class Runner:
                 if message["op"] == "failed":
                     return None, _fault_of(message)
                 if message["op"] == "progress":
-                    _follow(live, message)
+                    self._note(message)
         except BoardFault as fault:
             if not self._timed_out:
                 return None, fault
@@ -160,6 +165,22 @@ class Runner:
             "recordings": paths,
             "keep_lags": live.spec.keep_lags,
         }
+
+    def _note(self, message: Message) -> None:
+        """Tell what the board does if it still does it in a moment."""
+        self._news, self._news_us = message, now_us()
+        if self._teller is None:
+            self._teller = asyncio.get_running_loop().call_later(TELL_S, self._tell)
+
+    def _tell(self) -> None:
+        self._teller, message, self._news = None, self._news, None
+        live = self.live
+        if live is None or message is None:
+            return
+        state = STAGES[message["stage"]]
+        if state is not live.state and live.state in ACTIVE:
+            live.move(state, time_us=self._news_us)
+        live.publish(recordings_done=message["done"])
 
     def _on_tick(self) -> None:
         """Store how a job moved on and end one that is late: one timer, not two for each job."""
@@ -255,7 +276,7 @@ class Runner:
                 latencies=latency_rows(live, result, released_us),
             )
         await self._store.write(self._store.steps.move(step))
-        live.publish()
+        live.publish(recordings_done=None if result is None else len(result.recordings))
 
     async def _keep(self, data: bytes, blobs: list[Row]) -> str:
         """Store bytes beside the result; returns their digest."""
@@ -264,13 +285,6 @@ class Runner:
         digest = hashlib.sha256(data).hexdigest()
         blobs.append({"digest": digest, "data": data})
         return digest
-
-
-def _follow(live: LiveJob, message: Message) -> None:
-    state = STAGES[message["stage"]]
-    if state is not live.state and live.state is not JobState.CANCELLING:
-        live.move(state)
-    live.publish(recordings_done=message["done"])
 
 
 def _fault_of(message: Message) -> BoardFault:
