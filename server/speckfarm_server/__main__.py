@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _config(options)
         options.command(config, options)
+    except ModuleNotFoundError as error:
+        text = f"{error.name} is not installed; the server needs pip install 'speckfarm[server]'"
+        print(f"speckfarm-server: {text}", file=sys.stderr)
+        return 1
     except FarmError as error:
         print(f"speckfarm-server: {error.message} [{error.reason}]", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from speckfarm_server.boards.wire import Message
+from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import (
     JobResult,
     LayerActivity,
@@ -12,18 +13,17 @@ from speckfarm_server.job_result import (
     RecordingResult,
     StageTimes,
     accuracy_of,
-    merged_histogram,
 )
-from speckfarm_server.latency import Histogram, Latency, merge
+from speckfarm_server.latency import Latency, merge
 from speckfarm_server.live import LiveJob
+from speckfarm_server.observe import observe
 from speckfarm_server.store.writer import Row
 
 
 def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags: str) -> JobResult:
     """Put together what the board reported. `spikes` and `lags` are digests of stored blobs."""
     recordings = tuple(_recording(plain) for plain in done["recordings"])
-    histogram = merged_histogram(recordings).to_bytes() if recordings else b""
-    merged = [(r.lags[0].latency, Histogram.from_bytes(r.lags[0].histogram)) for r in recordings]
+    latency, histogram = _merged_lags(recordings)
     started_us = live.started_us or released_us
     return JobResult(
         job=live.spec.id,
@@ -31,9 +31,9 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         board_kind=live.spec.board_kind.value,
         recordings=recordings,
         accuracy=accuracy_of(recordings),
-        latency=merge(merged) if merged else None,
+        latency=latency,
         histogram=histogram,
-        findings=live.spec.findings,
+        findings=(*live.spec.findings, *observe(recordings)),
         timings=StageTimes(
             queue_ms=(started_us - live.spec.created_us) / 1e3,
             configure_ms=done["configure_ms"],
@@ -48,6 +48,16 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         assumptions=done["assumptions"],
         exit_spikes=done["exit_spikes"],
     )
+
+
+def _merged_lags(recordings: tuple[RecordingResult, ...]) -> tuple[Latency | None, bytes]:
+    """Lags of the exit layer over all recordings: figures, and the histogram as bytes."""
+    if not recordings:
+        return None, b""
+    lags = [recording.lags[0] for recording in recordings]
+    histograms = [Histogram.from_bytes(each.histogram) for each in lags]
+    latency = merge(list(zip((each.latency for each in lags), histograms, strict=True)))
+    return latency, lags[0].histogram if len(lags) == 1 else merge_all(histograms).to_bytes()
 
 
 def _recording(plain: dict[str, Any]) -> RecordingResult:

@@ -82,11 +82,14 @@ def load(path: Path) -> FarmConfig:
         plain = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput("CONFIG_UNREADABLE", f"{path}: {error}", path=path) from error
-    return parse(plain)
+    try:
+        return parse(plain)
+    except BadInput as error:  # with the file that it is in
+        raise BadInput(error.reason, f"{path}: {error.message}", path=path) from None
 
 
 def parse(plain: dict[str, Any]) -> FarmConfig:
-    """Turn parsed TOML into a FarmConfig."""
+    """Turn parsed TOML into a FarmConfig; the errors of `load`, and CONFIG_OUT_OF_RANGE."""
     nested: dict[str, Any] = dict(plain)
     if "tls" in nested:
         nested["tls"] = _section(TlsConfig, "tls", nested["tls"])
@@ -97,6 +100,11 @@ def parse(plain: dict[str, Any]) -> FarmConfig:
         nested["boards"] = tuple(boards)
     config = _section(FarmConfig, "", nested)
     _check_boards(config.boards)
+    for limit in fields(LimitsConfig):
+        value = getattr(config.limits, limit.name)
+        if value <= 0:
+            text = f"limits.{limit.name} is {value}; it must be above 0"
+            raise BadInput("CONFIG_OUT_OF_RANGE", text, found=value)
     return config
 
 
@@ -112,7 +120,7 @@ def _section(kind: type[T], name: str, plain: Any) -> T:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
-            raise BadInput("CONFIG_UNKNOWN_KEY", f"farm.toml: no key {path!r}{hint}", found=path)
+            raise BadInput("CONFIG_UNKNOWN_KEY", f"no key {path!r}{hint}", found=path)
         default = getattr(kind, key, None)
         wanted = (int, float) if isinstance(default, float) else type(default)
         if default is not None and not isinstance(value, wanted):
@@ -141,5 +149,5 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _wrong_type(path: str, found: object, wanted: str) -> BadInput:
-    message = f"farm.toml: {path} is {found!r}; it must be {wanted}"
+    message = f"{path} is {found!r}; it must be {wanted}"
     return BadInput("CONFIG_WRONG_TYPE", message, found=found, path=path)

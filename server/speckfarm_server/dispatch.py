@@ -147,6 +147,7 @@ class Dispatcher:
         if live.state is JobState.CANCELLING:
             live.move(JobState.CANCELLED, "cancelled; the server stopped before the board answered")
         elif live.state is not JobState.QUEUED:
+            logger.info("job %s runs again: the server stopped while it ran", live.spec.id)
             live.move(JobState.QUEUED, "again: the server stopped while it ran")
         if live.has_unstored:
             await self._store.write(self._store.steps.move(live.take_step(usage=lost)))

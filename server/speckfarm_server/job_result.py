@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.latency import Latency
 
 
@@ -84,11 +83,6 @@ def accuracy_of(recordings: tuple[RecordingResult, ...]) -> float | None:
     if not labelled:
         return None
     return sum(r.prediction == r.label for r in labelled) / len(labelled)
-
-
-def merged_histogram(recordings: tuple[RecordingResult, ...]) -> Histogram:
-    """Histogram of the exit layer's lags over all recordings."""
-    return merge_all([Histogram.from_bytes(r.lags[0].histogram) for r in recordings])
 
 
 def to_json(result: JobResult) -> str:

@@ -20,7 +20,7 @@ from speckfarm_server import network as networks
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.check import Report, check, ordered
 from speckfarm_server.chip import find_chip
-from speckfarm_server.errors import Exhausted, Finding, Severity, WrongState
+from speckfarm_server.errors import Exhausted, Finding, ModelRejected, Severity, WrongState
 from speckfarm_server.job import JobSpec
 from speckfarm_server.job_result import finding_from_plain
 from speckfarm_server.live import now_us
@@ -54,18 +54,20 @@ class Library:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     async def add_model(self, digest: str, name: str, user: str) -> Model:
-        """Parse an uploaded blob and register it; BLOB_MISSING or the parser's errors."""
+        """Parse an uploaded blob and register it; BLOB_MISSING, MODEL_REJECTED, parser's errors."""
         path = self._uploaded(digest)
         parsed = await self.parsed(digest)
         network = parsed.network
+        if network is None:  # no chip could ever run it
+            raise ModelRejected(parsed.findings)
         model = Model(
             digest=digest,
             name=name or digest[:12],
             user=user,
             created_us=now_us(),
             size=path.stat().st_size,
-            input_shape=() if network is None else network.input_shape,
-            layers=0 if network is None else len(network.layers),
+            input_shape=network.input_shape,
+            layers=len(network.layers),
         )
         await self._store.add_model(model, json.dumps(model.input_shape))
         return await self._store.read(queries.find_model, digest)

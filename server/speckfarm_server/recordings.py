@@ -174,9 +174,13 @@ def check_fit(recordings: Recordings, input_shape: tuple[int, int, int], polarit
 
     POLARITY_NOT_CHOSEN, POLARITY_MISMATCH, RECORDING_OUTSIDE_INPUT, RECORDING_EMPTY.
     """
-    problem = next(_fit_problems(recordings, input_shape, polarity), None)
-    if problem is not None:
-        raise problem
+    problems = list(_fit_problems(recordings, input_shape, polarity))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:  # all at once, under the reason of the first
+        message = ". ".join(problem.message for problem in problems)
+        fields = [field for problem in problems for field in problem.fields]
+        raise BadInput(problems[0].reason, message, fields=fields, problems=len(problems))
 
 
 def _fit_problems(

@@ -96,7 +96,7 @@ class Runner:
         if self._tick is None:
             self._tick = loop.call_later(TICK_S, self._on_tick)
         live.lease(self.host.id, why)
-        live.publish()
+        live.publish(recordings_done=0)
         self._task = asyncio.create_task(self._attempt(live))
 
     def cancel(self) -> None:
@@ -226,11 +226,13 @@ class Runner:
         tries = _TRIES.get(fault.error_class, 0)
         if live.faults < min(tries, self._limits.max_attempts):
             live.avoid |= {self.host.id}
+            logger.warning("job %s goes back into the queue: %s", live.spec.id, fault.message)
             live.move(JobState.QUEUED, f"again after {fault.reason} on {self.host.id}")
             await self._store_end(live, None, released_us, error=error)
             if live.state is JobState.QUEUED:  # nobody cancelled it meanwhile
                 self._again(live)
             return
+        logger.warning("job %s failed: %s [%s]", live.spec.id, fault.message, fault.reason)
         live.move(JobState.FAILED, fault.message, error=error)
         await self._store_end(live, None, released_us, error=error)
 
@@ -276,7 +278,8 @@ class Runner:
                 latencies=latency_rows(live, result, released_us),
             )
         await self._store.write(self._store.steps.move(step))
-        live.publish(recordings_done=None if result is None else len(result.recordings))
+        if live.state is step.state:  # else a cancel came between two attempts, and publishes
+            live.publish(recordings_done=None if result is None else len(result.recordings))
 
     async def _keep(self, data: bytes, blobs: list[Row]) -> str:
         """Store bytes beside the result; returns their digest."""

@@ -53,6 +53,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a result with 100,000 recordings; bytes t
 STOP_GRACE_S = 2.0
 GC_THRESHOLD = 20_000  # Python's 700 is reached by every other job; hardly anything is a cycle
 LOCAL_USER = "local"
+MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port is refused, not mixed in
@@ -90,7 +91,7 @@ class Server:
     def __init__(self, config: FarmConfig) -> None:
         self._config = config
         self._folder = config.data_folder
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(self._folder)
         self._lock = _lock(self._folder)
         self._store = Store(self._folder / "farm.db")
         self._parser = ParseHost()
@@ -136,8 +137,8 @@ class Server:
 
     def _bind(self, server: grpc.aio.Server) -> tuple[str, Certificate | None]:
         host, _, port = self._config.listen.rpartition(":")
-        if not host or not port.isdecimal():
-            text = f"listen is {self._config.listen!r}; HOST:PORT is wanted, e.g. 0.0.0.0:50051"
+        if not host or not port.isdecimal() or int(port) > MAX_PORT:
+            text = f"listen is {self._config.listen!r}; wanted: HOST:PORT, port up to 65535"
             raise BadInput("CONFIG_LISTEN_INVALID", text, found=self._config.listen)
         certificate = None
         if host not in LOOPBACK or self._config.tls.certificate:
@@ -216,6 +217,14 @@ def _announce(config: FarmConfig, listening: Listening) -> None:
     logger.info("data in %s", config.data_folder)
     if listening.certificate is not None:
         logger.info("certificate fingerprint (SHA-256) %s", listening.certificate.fingerprint)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        text = f"The data folder {folder} cannot be made: {error.strerror}; give another --data"
+        raise BadInput("DATA_FOLDER_UNUSABLE", text, folder=folder) from error
 
 
 def _new_local_token(connection: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -22,7 +23,7 @@ from speckfarm_server.convert_result import result_message
 from speckfarm_server.errors import BadInput
 from speckfarm_server.farm import Farm, Order
 from speckfarm_server.job import FINAL, JobState, JobStatus
-from speckfarm_server.live import LiveJob
+from speckfarm_server.live import LiveJob, now_us
 from speckfarm_server.service.authentication import calling_user
 from speckfarm_server.service.pages import next_token, page_of
 from speckfarm_server.service.refusals import logged_refusals
@@ -132,8 +133,9 @@ class JobService(pb_grpc.JobServiceServicer):
             for event in list(live.events):
                 if event.sequence <= sent:
                     continue
-                sent, done = event.sequence, status.recordings_done
-                message = event_message(event, status.recordings_done)
+                sent = event.sequence
+                done = status.recordings_done if event.sequence == status.sequence else 0
+                message = event_message(event, done)
                 last = event.state in FINAL
                 yield await self._dressed(message, status, request, first=is_first, last=last)
                 is_first = False
@@ -141,7 +143,7 @@ class JobService(pb_grpc.JobServiceServicer):
                 return
             if status.recordings_done != done and live.events:
                 done = status.recordings_done
-                yield event_message(live.events[-1], done)
+                yield event_message(replace(live.events[-1], time_us=now_us()), done)
             if live.status is status:
                 await live.changed()
 
