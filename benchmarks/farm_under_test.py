@@ -17,7 +17,7 @@ from types import TracebackType
 import grpc
 import numpy as np
 
-import speckfarm
+from speckfarm.farm import Farm, connect
 from speckfarm.v1 import jobs_pb2
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
@@ -82,9 +82,9 @@ class FarmUnderTest:
         """What every call has to carry."""
         return (("authorization", f"Bearer {self.token}"),)
 
-    def connect(self) -> speckfarm.Farm:
+    def connect(self) -> Farm:
         """The public client."""
-        return speckfarm.connect(self.address, self.token)
+        return connect(self.address, self.token)
 
     def channel(self) -> grpc.aio.Channel:
         """A channel for benchmarks that want many calls at once."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -263,6 +264,15 @@ def test_too_many_digests_at_once_are_refused(calls: Connection) -> None:
         calls.call(calls.blobs.FindMissing, request)
 
     assert caught.value.reason == "TOO_MANY_DIGESTS"
+
+
+def test_bytes_that_are_no_message_are_refused_and_harm_nothing(calls: Connection) -> None:
+    method = calls.channel.unary_unary("/speckfarm.v1.JobService/CreateJob")
+
+    with pytest.raises(grpc.RpcError):
+        method(b"\xff\xff\xff\xff", metadata=calls.metadata, timeout=20)
+
+    calls.call(calls.jobs.ListJobs, jobs_pb2.ListJobsRequest())
 
 
 def test_after_all_that_the_server_logged_no_fault(

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 import speckfarm
 from speckfarm.certificate import fetch_certificate
+from speckfarm.cli import main
 from speckfarm.login import login
 from speckfarm.profile import local_path, profile_path
 from tests.small_farm import SmallFarm, serving
@@ -35,14 +36,16 @@ class MadeCertificate:
         return grpc.ssl_server_credentials([(self.key, self.pem)])
 
 
-def _make_certificate(name: str = "speckfarm", *, authority: bool = False) -> MadeCertificate:
+def _make_certificate(
+    name: str = "speckfarm", *, authority: bool = False, alternative: bool = True
+) -> MadeCertificate:
     """A self-signed certificate, or one signed by an authority that nobody here knows."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = ec.generate_private_key(ec.SECP256R1()) if authority else key
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")]) if authority else subject
     now = datetime.now(timezone.utc)
-    made = (
+    builder = (
         x509
         .CertificateBuilder()
         .subject_name(subject)
@@ -51,9 +54,11 @@ def _make_certificate(name: str = "speckfarm", *, authority: bool = False) -> Ma
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - FIVE_MINUTES)
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(signer, hashes.SHA256())
     )
+    if alternative:
+        names = x509.SubjectAlternativeName([x509.DNSName(name)])
+        builder = builder.add_extension(names, critical=False)
+    made = builder.sign(signer, hashes.SHA256())
     return MadeCertificate(
         pem=made.public_bytes(serialization.Encoding.PEM),
         key=key.private_bytes(
@@ -227,3 +232,71 @@ def test_the_local_server_with_tls_is_found_and_pinned(
     local_path().write_text(json.dumps(local | {"fingerprint": "00" * 32}))
     with pytest.raises(speckfarm.FarmUnavailable, match="another certificate"):
         speckfarm.connect()
+
+
+def test_tls_without_a_login_says_to_log_in(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
+
+    with (
+        speckfarm.connect(address) as farm,
+        pytest.raises(speckfarm.NotAllowed, match=f"speckfarm login {address}") as caught,
+    ):
+        farm.info()
+
+    assert caught.value.reason == "NOT_LOGGED_IN"
+
+
+@pytest.mark.parametrize("fingerprint", ["4ef6a8ec", "x" * 64, ""])
+def test_half_a_fingerprint_is_a_usage_error(address: str, fingerprint: str) -> None:
+    with pytest.raises(speckfarm.BadRequest, match="64 hex digits"):
+        _log_in(address, fingerprint)
+
+
+def test_a_first_contact_is_not_told_of_a_change(address: str) -> None:
+    with pytest.raises(speckfarm.FarmUnavailable, match="than the one you gave") as caught:
+        _log_in(address, "00" * 32)
+
+    assert caught.value.reason == "FINGERPRINT_REFUSED"
+    assert "printed at its start" in caught.value.advice
+
+
+def test_a_certificate_without_a_host_name_says_that_it_needs_one() -> None:
+    nameless = _make_certificate(alternative=False)
+
+    with (
+        serving(SmallFarm(), nameless.credentials) as served,
+        pytest.raises(speckfarm.NotAllowed, match="subjectAltName"),
+    ):
+        _log_in(served, nameless.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["login", "--yes", "--token", "wrong"], "speckfarm-server user add NAME"),
+        (["info", "--server"], "SPECKFARM_TOKEN is set and comes before a login"),
+    ],
+)
+def test_a_wrong_token_says_where_it_came_from(
+    address: str,
+    words: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _log_in(address, accept_any=True)
+    monkeypatch.setenv("SPECKFARM_TOKEN", "wrong")
+
+    assert main([*words, address]) == 7
+
+    assert told in capsys.readouterr().err
+
+
+def test_a_refused_certificate_sends_nobody_to_a_jobs_owner(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["login", address, "--token", "secret"])
+
+    err = capsys.readouterr().err
+    assert "owner" not in err
+    assert "--fingerprint" in err

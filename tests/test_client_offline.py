@@ -17,7 +17,8 @@ import speckfarm
 from speckfarm.arrays import as_event_array, recording_file
 from speckfarm.report import read_report
 from speckfarm.result import Result
-from speckfarm.settings import KEYS, build_settings, settings_dict, sweep_word
+from speckfarm.settings import KEYS, build_settings, settings_dict
+from speckfarm.sweep import sweep_word
 from speckfarm.times import parse_since
 from speckfarm.v1 import models_pb2, settings_pb2
 from tests.small_farm import result_message
@@ -209,11 +210,11 @@ def test_result_has_exactly_the_fields_of_the_contract() -> None:
 
     assert list(plain) == [
         "job", "state", "board", "board_kind", "chip", "model", "configuration", "settings",
-        "recordings", "accuracy", "latency", "findings", "timings_ms",
+        "recordings", "accuracy", "latency", "findings", "timings_ms", "layers",
     ]  # fmt: skip
     assert list(plain["recordings"][0]) == [
         "recording", "name", "label", "prediction", "counts", "input_events", "output_events",
-        "duration_us", "decision_us", "latency",
+        "duration_us", "decision_us", "latency", "output_spikes", "layers",
     ]  # fmt: skip
     assert list(plain["latency"]) == list(plain["recordings"][0]["latency"]) == LATENCY_KEYS
     assert list(plain["timings_ms"]) == ["queue", "configure", "reset", "run", "collect", "total"]

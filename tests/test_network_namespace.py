@@ -143,7 +143,7 @@ def test_another_fingerprint_is_refused(
     done = laptop.speckfarm("login", own.address, "--fingerprint", "00" * 32, typed="sf_x\n")
 
     assert done.returncode == UNREACHABLE
-    assert "CERTIFICATE_CHANGED" in done.stderr
+    assert "FINGERPRINT_REFUSED" in done.stderr
     assert not laptop.profile.exists()
 
 

@@ -105,7 +105,7 @@ def test_another_fingerprint_is_refused_and_nothing_is_saved(
     done = laptop.speckfarm("login", address, "--fingerprint", "00" * 32, typed=tokens["ada"])
 
     assert done.returncode == UNREACHABLE
-    assert "CERTIFICATE_CHANGED" in done.stderr
+    assert "FINGERPRINT_REFUSED" in done.stderr
     assert not laptop.profile.exists()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from speckfarm_server.job import BoardKind, JobSpec, JobState, JobStatus
 from speckfarm_server.live import LiveJob, first_event, first_row
 from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries, users
-from speckfarm_server.store.database import open_engine
+from speckfarm_server.store.database import HEAD, open_engine, upgrade
 from speckfarm_server.store.rows import Page
 from speckfarm_server.store.schema import METADATA
 from speckfarm_server.store.steps import Request
@@ -157,14 +159,35 @@ def test_pages_follow_each_other_without_gap_or_overlap(store: Store) -> None:
     assert len(seen) == 10
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(store: Store, tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "farm.db", writes=False)
-
-    with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+def test_the_migrations_make_exactly_the_tables_that_a_new_farm_gets(
+    store: Store, tmp_path: Path
+) -> None:
+    made, migrated = (tmp_path / "farm.db", tmp_path / "migrated.db")
+    engine = open_engine(migrated, writes=True)
+    with engine.begin() as connection:
+        upgrade(connection)
     engine.dispose()
 
-    assert differences == []
+    differences = [differences_to_schema(path) for path in (made, migrated)]
+
+    assert differences == [[], []]
+    assert statements_of(made) == statements_of(migrated)
+
+
+def differences_to_schema(path: Path) -> list[object]:
+    engine = open_engine(path, writes=False)
+    with engine.connect() as connection:
+        found: list[object] = compare_metadata(MigrationContext.configure(connection), METADATA)
+        versions = MigrationContext.configure(connection).get_current_heads()
+    engine.dispose()
+    return [*found, *(version for version in versions if version != HEAD)]
+
+
+def statements_of(path: Path) -> dict[str, str]:
+    """What SQLite was told to make, by name."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {name: "".join(sql.split()) for name, sql in rows}
 
 
 def test_every_commit_is_durable(store: Store, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 
 import speckfarm
@@ -293,15 +292,6 @@ def test_a_download_from_before_the_start_is_refused(calls: Connection) -> None:
         list(calls.stream(calls.blobs.Download, request))
 
     assert caught.value.reason == "OFFSET_INVALID"
-
-
-def test_bytes_that_are_no_message_are_refused_and_harm_nothing(calls: Connection) -> None:
-    method = calls.channel.unary_unary("/speckfarm.v1.JobService/CreateJob")
-
-    with pytest.raises(grpc.RpcError):
-        method(b"\xff\xff\xff\xff", metadata=calls.metadata, timeout=SECONDS)
-
-    assert committed(calls, b"anything") == 0
 
 
 def test_after_all_that_the_server_logged_no_fault(small: FarmProcess) -> None:

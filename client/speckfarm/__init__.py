@@ -8,7 +8,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# Before anything imports gRPC: its log lines say less than our own errors do.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
     from speckfarm.benchmark import Benchmark

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speckfarm.job import Job, error_dict
-from speckfarm.latency import read_latency
+from speckfarm.latency import read_latency, rounded
 from speckfarm.progress import is_watched, make_progress
 from speckfarm.reattach import reattached
 from speckfarm.result import read_activity
@@ -106,20 +106,7 @@ class Benchmark:
 
     def summary_dict(self) -> dict[str, object]:
         """For JSON, without the points; null when there is no value."""
-        message = self._message
-        return {
-            "benchmark": message.id,
-            "user": message.user,
-            "created": iso(to_datetime(message.create_time)),
-            "chip": message.chip,
-            "board_kind": kind_word(message.board_kind),
-            "models": list(message.models),
-            "recordings": list(message.recordings),
-            "settings": settings_dict(message.settings),
-            "axes": [{"key": key, "values": values} for key, values in self.axes.items()],
-            "points_done": message.points_done,
-            "points_total": message.points_total,
-        }
+        return summary_dict(self._message)
 
     def to_dict(self) -> dict[str, object]:
         """For JSON, with the points as far as they are."""
@@ -151,6 +138,23 @@ class Benchmark:
         return list(self._message.points)
 
 
+def summary_dict(message: benchmarks_pb2.Benchmark) -> Row:
+    """A benchmark for JSON, without its points."""
+    return {
+        "benchmark": message.id,
+        "user": message.user,
+        "created": iso(to_datetime(message.create_time)),
+        "chip": message.chip,
+        "board_kind": kind_word(message.board_kind),
+        "models": list(message.models),
+        "recordings": list(message.recordings),
+        "settings": settings_dict(message.settings),
+        "axes": [{"key": axis.key, "values": list(axis.values)} for axis in message.axes],
+        "points_done": message.points_done,
+        "points_total": message.points_total,
+    }
+
+
 def _is_final(message: benchmarks_pb2.WatchBenchmarkResponse) -> bool:
     return message.benchmark.points_done >= message.benchmark.points_total
 
@@ -163,16 +167,20 @@ def _row(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         "job": point.job,
         "state": state_word(point.state),
         "accuracy": optional(point, "accuracy"),
-        "output_spikes": point.output_spikes,
+        "output_spikes": _output_spikes(point),
         "synops": _synops(point),
         "lags": latency.n,
-        "p50_us": latency.p50_us,
-        "p90_us": latency.p90_us,
-        "p99_us": latency.p99_us,
-        "max_us": latency.max_us,
-        "drain_us": latency.drain_us,
+        "p50_us": rounded(latency.p50_us),
+        "p90_us": rounded(latency.p90_us),
+        "p99_us": rounded(latency.p99_us),
+        "max_us": rounded(latency.max_us),
+        "drain_us": rounded(latency.drain_us),
         "error": point.error.reason or None,
     }
+
+
+def _output_spikes(point: benchmarks_pb2.BenchmarkPoint) -> int | None:
+    return point.output_spikes if state_word(point.state) == "SUCCEEDED" else None
 
 
 def _synops(point: benchmarks_pb2.BenchmarkPoint) -> int | None:
@@ -189,7 +197,7 @@ def _point_dict(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         "state": state_word(point.state),
         "accuracy": optional(point, "accuracy"),
         "latency": read_latency(point.latency).to_dict(),
-        "output_spikes": point.output_spikes,
+        "output_spikes": _output_spikes(point),
         "layers": [read_activity(layer).to_dict() for layer in point.layers],
         "error": error_dict(point.error) if point.HasField("error") else None,
     }

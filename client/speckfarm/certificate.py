@@ -24,7 +24,7 @@ class Certificate:
     """A certificate that a server showed."""
 
     pem: str
-    name: str  # a name in it, for gRPC to expect
+    name: str  # a name in it, for gRPC to expect; empty if it has none
 
     @property
     def fingerprint(self) -> str:
@@ -43,8 +43,8 @@ def fetch_certificate(server: str) -> Certificate | None:
     except (ssl.SSLError, ConnectionResetError):
         return None
     except OSError as error:
-        text = f"Nobody answers at {server}: {error}"
-        raise FarmUnavailable("UNREACHABLE", text, metadata={"server": server}) from error
+        text = f"Nobody answers at {server} ({(error.strerror or str(error)).lower()})"
+        raise FarmUnavailable("UNREACHABLE", text, metadata={"server": server}) from None
     if der is None:
         return None
     pem = ssl.DER_cert_to_PEM_cert(der)
@@ -66,7 +66,7 @@ def split_address(server: str) -> tuple[str, int]:
 
 
 def _name(server: str, pem: str) -> str:
-    """A DNS name of the certificate: its own name for a farm, else the first one it has."""
+    """A name in the certificate: its own for a farm, else the first one; empty if it has none."""
     context = ssl.create_default_context(cadata=pem)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is the anchor
@@ -78,7 +78,8 @@ def _name(server: str, pem: str) -> str:
         return FARM_NAME
     alternatives = decoded.get("subjectAltName", ())
     names = [str(entry[1]) for entry in alternatives if entry[0] == "DNS"]
-    return FARM_NAME if FARM_NAME in names or not names else names[0]
+    names += [str(entry[1]) for entry in alternatives if entry[0] == "IP Address"]
+    return FARM_NAME if FARM_NAME in names else next(iter(names), "")
 
 
 @contextmanager

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from speckfarm.cli_parser import build_parser
+from speckfarm.cli_parser import UsageFault, build_parser, parse
 
 if TYPE_CHECKING:
     from speckfarm.cli_output import Screen
     from speckfarm.errors import SpeckfarmError
+    from speckfarm.findings import Finding
 
 OK, BUG, USAGE, REJECTED, FAILED, CANCELLED, EXPIRED, UNREACHABLE, TIMED_OUT = range(9)
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 USAGE_REASONS = frozenset({
     "AXIS_TWICE", "BAD_ADDRESS", "BAD_ARGUMENT", "BAD_TIME", "GRID_EMPTY", "GRID_TOO_LARGE",
     "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NO_RECORDING", "PAGE_SIZE_INVALID", "PAGE_TOKEN_INVALID",
@@ -27,14 +29,15 @@ USAGE_REASONS = frozenset({
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    try:
+        args = parse(argv)
+    except UsageFault as fault:
+        return _print_usage(fault, sys.argv[1:] if argv is None else argv)
     if args.version:
         return _print_version()
     if args.command is None:
-        parser.print_help()
+        build_parser().print_help()
         return USAGE
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own errors say what is wrong
     from speckfarm.cli_output import Screen  # after parsing: --help must not cost gRPC
 
     screen = Screen(getattr(args, "output", "table"))
@@ -45,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
-        screen.note("interrupted; what was queued goes on, `speckfarm jobs` lists it")
-        return CANCELLED
+        queued = "; what was queued goes on, `speckfarm jobs` lists it"
+        screen.note("interrupted" + (queued if args.command in ("run", "flash", "bench") else ""))
+        return INTERRUPTED
 
 
 @contextmanager
@@ -120,11 +124,8 @@ def advice(error: SpeckfarmError) -> str:
     from speckfarm import errors
 
     table: list[tuple[type[SpeckfarmError], str]] = [
-        (
-            errors.ModelRejected,
-            "change the network as the findings say",
-        ),
-        (errors.WaitTimeout, "attach again with `speckfarm watch JOB` or `bench --resume ID`"),
+        (errors.ModelRejected, _about_findings(error)),
+        (errors.WaitTimeout, _attach_again(error.metadata.get("waited_for", ""))),
         (errors.JobFailed, "`speckfarm show JOB` has the settings; docs/reference/errors.md"),
         (
             errors.JobExpired,
@@ -133,12 +134,45 @@ def advice(error: SpeckfarmError) -> str:
         (errors.JobEnded, ""),
         (errors.FarmUnavailable, "see whether the server runs, and --server, SPECKFARM_SERVER"),
         (errors.Unauthenticated, "log in with `speckfarm login HOST:PORT`"),
-        (errors.NotAllowed, "ask the job's owner or the farm's operator"),
+        (errors.NotAllowed, "ask its owner or the farm's operator"),
         (errors.FarmFault, "report it with the time; the server's log has more"),
     ]
+    if error.advice:
+        return error.advice
     if "`" in error.message:
         return ""  # it names the command to run
     return next((text for kind, text in table if isinstance(error, kind)), "")
+
+
+def _about_findings(error: SpeckfarmError) -> str:
+    findings = getattr(error, "findings", ())
+    about_settings = {each.message.startswith("Setting ") for each in findings if _is_error(each)}
+    if about_settings == {True}:
+        return "change the settings as the findings say"
+    return (
+        "change the network"
+        + (" and the settings" if True in about_settings else "")
+        + (" as the findings say")
+    )
+
+
+def _is_error(finding: Finding) -> bool:
+    return finding.severity == "error"
+
+
+def _attach_again(waited_for: str) -> str:
+    kind, _, name = waited_for.partition(" ")
+    return f"attach again with `speckfarm {'watch' if kind == 'job' else 'bench --resume'} {name}`"
+
+
+def _print_usage(fault: UsageFault, words: Sequence[str]) -> int:
+    from speckfarm.cli_output import Screen
+    from speckfarm.errors import BadRequest
+
+    wants_json = {"json", "-ojson", "--output=json"} & set(words)
+    error = BadRequest("BAD_ARGUMENT", str(fault))
+    Screen("json" if wants_json else "table").error(error, f"see `{fault.command} --help`")
+    return USAGE
 
 
 def _print_version() -> int:

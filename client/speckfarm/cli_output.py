@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TextIO
 
 from speckfarm.errors import ModelRejected, SpeckfarmError
@@ -24,9 +26,11 @@ class Answer:
 
     plain: object  # the JSON contract's object or list
     rows: Sequence[Row] = ()  # for CSV and the table
+    header: Sequence[str] = ()  # of the CSV, should there be no rows
     columns: Sequence[str] = ()  # those the table shows; default: all
     above: Sequence[str] = ()  # lines before the table
     below: Sequence[str] = ()  # lines after it
+    labels: Mapping[str, str] = field(default_factory=dict)  # digest -> name, in the table
     is_drawn: bool = True  # False: the rows are for CSV only
 
 
@@ -39,6 +43,7 @@ class Screen:
         self.output = output
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
+        self._has_events = False
 
     @property
     def is_for_people(self) -> bool:
@@ -50,7 +55,7 @@ class Screen:
         if self.output == "json":
             self.line(json.dumps(answer.plain, indent=2))
         elif self.output == "csv":
-            write_csv(answer.rows, self._stdout)
+            write_csv(answer.rows, self._stdout, header=answer.header)
         else:
             self._show_table(answer)
 
@@ -59,7 +64,12 @@ class Screen:
         if self.output == "json":
             self.line(json.dumps(plain))
         elif self.output == "csv":
-            csv.writer(self._stdout, lineterminator="\n").writerow(plain.values())
+            lines = csv.writer(self._stdout, lineterminator="\n")
+            if not self._has_events:
+                lines.writerow(plain)
+            lines.writerow(plain.values())
+            self._stdout.flush()
+            self._has_events = True
         else:
             self.line(words)
 
@@ -75,9 +85,9 @@ class Screen:
 
     def error(self, error: SpeckfarmError, advice: str) -> None:
         """One readable block, and for programs one line of JSON."""
-        lines = [f"error: {error.message}"]
+        lines = [f"error: {_headline(error)}"]
         if isinstance(error, ModelRejected):
-            lines += [f"  {finding}" for finding in error.findings]
+            lines += [f"  {each}" for each in error.findings if each.severity != "info"]
         lines += [f"  {path}: {text}" for path, text in error.fields if text not in error.message]
         lines.append(f"  reason      {error.reason}")
         if advice:
@@ -90,21 +100,23 @@ class Screen:
         for text in answer.above:
             self.line(text)
         if answer.rows and answer.is_drawn:
-            self._draw(answer.rows, answer.columns or list(answer.rows[0]))
+            self._draw(answer, answer.columns or list(answer.rows[0]))
         for text in answer.below:
             self.line(text)
 
-    def _draw(self, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    def _draw(self, answer: Answer, columns: Sequence[str]) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
+        rows = answer.rows
         table = Table(box=None, padding=(0, 2, 0, 0))
         for name in columns:
             numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+            title = name.removeprefix("latency_").replace("layers_", "layer_")
+            table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(cell(name, row.get(name))) for name in columns))
+            table.add_row(*(Text(cell(name, row.get(name), answer.labels)) for name in columns))
         # As wide as it needs to be: wrapped lines are easier to read, and to copy, than cut cells.
         console = Console(file=self._stdout, width=MAX_WIDTH, highlight=False)
         with console.capture() as captured:
@@ -120,10 +132,21 @@ def error_dict(error: SpeckfarmError) -> dict[str, object]:
     return plain
 
 
-def write_csv(rows: Sequence[Row], file: TextIO) -> None:
-    """Rows with a header; nothing at all without rows."""
-    if rows:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+def _headline(error: SpeckfarmError) -> str:
+    """The message, without the findings that are listed below it."""
+    if isinstance(error, ModelRejected):
+        first = [each.message for each in error.findings if each.severity == "error"][:1]
+        cut = error.message.find(": ", error.message.find("cannot run"))
+        if first and first[0] in error.message and cut > 0:
+            return error.message[:cut]
+    return error.message
+
+
+def write_csv(rows: Sequence[Row], file: TextIO, *, header: Sequence[str] = ()) -> None:
+    """Rows with a header; the header alone without rows. Absent values are empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row)) or list(header)
+    if names:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         file.flush()
@@ -146,7 +169,7 @@ def flat(row: Row) -> dict[str, object]:
     return columns
 
 
-def cell(name: str, value: object) -> str:
+def cell(name: str, value: object, labels: Mapping[str, str]) -> str:
     """A value as people read it in a table."""
     if value is None or value == "":
         return "-"
@@ -154,9 +177,24 @@ def cell(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
+    if name == "size" and isinstance(value, int):
+        return bytes_words(value)
     text = str(value)
+    if text in labels:
+        return labels[text]
     if name in DIGEST_COLUMNS and len(text) == 64:
         return text[:SHORT_DIGEST]
-    if "T" in text and text[:2] == "20" and text[4:5] == "-":
-        return text[:19].replace("T", " ")  # ISO 8601, in UTC, without its fraction
-    return text
+    return local_time(text)
+
+
+def local_time(text: str) -> str:
+    """ISO 8601 with a time zone as local time without its fraction; other text as it is."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d", text):
+        return text
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def bytes_words(size: int) -> str:
+    """A size as people say it: 812 B, 1.5 MB."""
+    exponent = max(0, min((len(str(size)) - 1) // 3, 3))
+    return f"{size / 1000**exponent:.3g} {('B', 'kB', 'MB', 'GB')[exponent]}"

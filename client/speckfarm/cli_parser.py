@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import TypeAlias
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn, TypeAlias
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+from speckfarm.cli_flags import SETTING_FLAGS, limit, seconds
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 DESCRIPTION = "Run spiking networks on a lab's Speck boards, or on simulated ones."
 EPILOG = (
@@ -15,9 +19,44 @@ EPILOG = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+class UsageFault(Exception):
+    """The command line cannot be understood; `command` is what to ask for help."""
+
+    def __init__(self, message: str, command: str) -> None:
+        super().__init__(message)
+        self.command = command
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of printing ten lines of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageFault."""
+        raise UsageFault(message, self.prog)
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line. Raises UsageFault, with the nearest option if one is unknown."""
+    parser = build_parser()
+    try:
+        args, rest = parser.parse_known_args(words)
+    except UsageFault as fault:
+        raise _explained(fault, parser, sys.argv[1:] if words is None else words) from None
+    unknown = [word for word in rest if word.startswith("-")]
+    if rest and not unknown and hasattr(args, "recordings"):
+        args.recordings += rest  # argparse wants all operands in one piece; people do not
+        return args
+    if not rest:
+        return args
+    command = _subparsers(parser).choices[args.command] if args.command else parser
+    if not unknown:
+        raise UsageFault(f"{rest[0]} is one argument too many", command.prog)
+    raise _unknown_option(command, unknown[0])
+
+
+def build_parser() -> Parser:
     """The whole command line."""
-    parser = argparse.ArgumentParser("speckfarm", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser("speckfarm", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     _add_common(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -27,6 +66,35 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lists(commands)
     _add_login(commands)
     return parser
+
+
+def _explained(fault: UsageFault, parser: Parser, words: Sequence[str]) -> UsageFault:
+    """Names a misspelt command, or an unknown option that hides behind missing operands."""
+    commands = _subparsers(parser).choices
+    command = next((each for each in commands.values() if each.prog == fault.command), None)
+    if command is None:
+        wrong = next((word for word in words if f"invalid choice: {word!r}" in str(fault)), None)
+        near = get_close_matches(wrong or "", commands, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(commands)}"
+        text = f"No command is called {wrong}{hint}" if wrong and commands else str(fault)
+        return UsageFault(text if "COMMAND" in str(fault) else str(fault), fault.command)
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    known = tuple(command._option_string_actions)
+    unknown = [flag for flag in flags if not any(each.startswith(flag) for each in known)]
+    if unknown and "required" in str(fault):
+        return _unknown_option(command, unknown[0])
+    return fault
+
+
+def _unknown_option(command: Parser, word: str) -> UsageFault:
+    flag = word.partition("=")[0]
+    near = get_close_matches(flag, command._option_string_actions, n=1)  # argparse shows no list
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageFault(f"{command.prog} has no option {flag}{hint}", command.prog)
+
+
+def _subparsers(parser: Parser) -> Subparsers:
+    return next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
 
 
 def _add_model_commands(commands: Subparsers) -> None:
@@ -81,7 +149,9 @@ def _add_job_commands(commands: Subparsers) -> None:
         command = _command(commands, name, text)
         command.add_argument("job", metavar="JOB", help="job id")
         if name == "watch":
-            command.add_argument("--timeout", metavar="S", type=float, help="stop after S seconds")
+            command.add_argument(
+                "--timeout", metavar="S", type=seconds, help="stop after S seconds"
+            )
 
 
 def _add_lists(commands: Subparsers) -> None:
@@ -116,13 +186,13 @@ def _add_login(commands: Subparsers) -> None:
     login.add_argument("--yes", action="store_true", help="accept whatever certificate is shown")
 
 
-def _command(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
+def _command(commands: Subparsers, name: str, text: str) -> Parser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     _add_common(command)
     return command
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: Parser) -> None:
     # SUPPRESS: a default here would overwrite what was given before the command's name.
     group = parser.add_argument_group("farm and output")
     suppress = argparse.SUPPRESS
@@ -137,76 +207,51 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_queue(parser: argparse.ArgumentParser) -> None:
+def _add_queue(parser: Parser) -> None:
     _add_kind(parser)
     parser.add_argument("--board", metavar="ID", help="only this board")
     parser.add_argument(
-        "--queue-timeout", metavar="S", type=float, help="longest wait in the queue; default 24 h"
+        "--queue-timeout",
+        metavar="S",
+        type=seconds,
+        help="longest wait in the queue; default 24 h",
     )
     parser.add_argument(
-        "--run-timeout", metavar="S", type=float,
+        "--run-timeout", metavar="S", type=seconds,
         help="longest run; default by the recordings' length",
     )  # fmt: skip
     _add_waiting(parser)
 
 
-def _add_kind(parser: argparse.ArgumentParser) -> None:
+def _add_kind(parser: Parser) -> None:
     parser.add_argument("--chip", help="chip, e.g. speck2f; default: the farm's first")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--sim", action="store_true", help="simulated boards only")
     kind.add_argument("--real", action="store_true", help="real boards only")
 
 
-def _add_waiting(parser: argparse.ArgumentParser) -> None:
+def _add_waiting(parser: Parser) -> None:
     parser.add_argument(
-        "--timeout", metavar="S", type=float, help="stop waiting after S seconds; the job goes on"
+        "--timeout",
+        metavar="S",
+        type=seconds,
+        help="stop waiting after S seconds; the job goes on",
     )
     parser.add_argument("--detach", action="store_true", help="do not wait; print the id")
 
 
-def _add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", metavar="N", type=int, default=50, help="at most N; default 50")
+def _add_limit(parser: Parser) -> None:
+    parser.add_argument(
+        "--limit", metavar="N", type=limit, default=50, help="at most N; default 50"
+    )
 
 
-def _add_by(parser: argparse.ArgumentParser, *groups: str) -> None:
+def _add_by(parser: Parser, *groups: str) -> None:
     text = f"what makes a row; default {groups[0]}"
     parser.add_argument("--by", choices=groups, default=groups[0], help=text)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: Parser) -> None:
     group = parser.add_argument_group("settings (docs/reference/settings.md)")
     for flag, options in SETTING_FLAGS.items():
         group.add_argument(flag, **options)  # type: ignore[arg-type]
-
-
-SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
-    "--reset": {
-        "metavar": "[LAYER=]MODE", "action": "append",
-        "help": "subtract or zero, for all layers or one; repeatable",
-    },
-    "--lower-clip": {
-        "metavar": "X", "type": float, "help": "lower clip of the state, times threshold",
-    },
-    "--input-dt-us": {
-        "metavar": "US", "type": float, "help": "time step for which NIR's r was written",
-    },
-    "--decimator": {
-        "metavar": "LAYER=N", "action": "append",
-        "help": "1 output spike in N passes; repeatable",
-    },
-    "--monitor": {
-        "metavar": "L1,L2", "help": "layers to record besides the exit layer",
-    },
-    "--core": {
-        "metavar": "LAYER=CORE", "action": "append", "help": "pin a layer; repeatable",
-    },
-    "--polarity": {
-        "metavar": "WORD", "help": "keep, merge, on or off",
-    },
-    "--slow-clock-hz": {
-        "metavar": "HZ", "type": float, "help": "rate of the slow clock that drives biases",
-    },
-    "--state": {
-        "metavar": "WORD", "help": "reset or keep neurons between recordings",
-    },
-}  # fmt: skip

@@ -16,14 +16,16 @@ def setting_options(args: argparse.Namespace) -> SettingOptions:
         "reset": dict(_pair(text, "--reset", whole=True) for text in args.reset or ()),
         "decimator": dict(_pair(text, "--decimator") for text in args.decimator or ()),
         "cores": dict(_pair(text, "--core") for text in args.core or ()),
-        "monitor": args.monitor.split(",") if args.monitor else None,
+        "monitor": _layers(args.monitor) if args.monitor else None,
         "lower_clip": args.lower_clip,
         "input_dt_us": args.input_dt_us,
         "polarity": args.polarity,
         "slow_clock_hz": args.slow_clock_hz,
         "state": args.state,
     }
-    given = {key: value for key, value in found.items() if value not in (None, {})}
+    given = {key: value for key, value in found.items() if value not in (None, {}, "off")}
+    if args.polarity:
+        given["polarity"] = args.polarity  # there, off is a value
     return cast("SettingOptions", given)
 
 
@@ -54,6 +56,9 @@ def sweep_axes(texts: list[str]) -> dict[str, list[object]]:
         key, equals, values = text.partition("=")
         if not equals or not values:
             raise _usage("--sweep", text, "KEY=V1,V2, e.g. decimator.0=off,2,4")
+        if key in axes:
+            text = f"--sweep {key} is given twice; put all its values in one: {key}=V1,V2"
+            raise BadRequest("AXIS_TWICE", text, metadata={"argument": "--sweep", "found": key})
         axes[key] = list(values.split(","))
     return axes
 
@@ -71,7 +76,16 @@ def _pair(text: str, flag: str, *, whole: bool = False) -> tuple[int | str, str]
         return "all", text
     if not layer.isdigit() or not value:
         raise _usage(flag, text, f"LAYER=VALUE, e.g. {flag} 0=4")
+    if not whole and value != "off" and not value.lstrip("-").isdigit():
+        raise _usage(flag, text, f"a whole number after the =, e.g. {flag} 0=4,")
     return int(layer), value
+
+
+def _layers(text: str) -> list[str]:
+    layers = [] if text == "off" else text.split(",")
+    if not all(layer.isdigit() for layer in layers):
+        raise _usage("--monitor", text, "a list of layers, e.g. --monitor 0,2,")
+    return layers
 
 
 def _usage(flag: str, found: str, wanted: str) -> BadRequest:

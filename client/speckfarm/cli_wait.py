@@ -63,7 +63,8 @@ def interruptible(
         try:
             screen.note(
                 f"\n{what} goes on without you. Attach again: {again}\n"
-                f"Press Ctrl-C again within {SECOND_INTERRUPT_S:.0f} s to cancel it."
+                f"Press Ctrl-C again within {SECOND_INTERRUPT_S:.0f} s to cancel it; "
+                "the prompt comes back after that."
             )
             time.sleep(SECOND_INTERRUPT_S)
         except KeyboardInterrupt:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import grpc
 
 from speckfarm.certificate import fetch_certificate
-from speckfarm.errors import FarmUnavailable
-from speckfarm.profile import certificate_changed
+from speckfarm.errors import FarmUnavailable, Unauthenticated
+from speckfarm.profile import certificate_changed, certificate_unknown
 from speckfarm.status import farm_errors
 from speckfarm.v1.benchmarks_pb2_grpc import BenchmarkServiceStub
 from speckfarm.v1.blobs_pb2_grpc import BlobServiceStub
@@ -110,26 +110,34 @@ class Connection:
         except FarmUnavailable as error:
             self._refuse_changed_certificate(error)
             raise
+        except Unauthenticated as error:
+            if source := self.endpoint.token_source:
+                error.advice = f"{source} is set and comes before a login: correct it or unset it"
+            raise
 
     def close(self) -> None:
         """Close the channel; running calls end."""
         self.channel.close()
 
     def _refuse_changed_certificate(self, error: FarmUnavailable) -> None:
-        # gRPC says only UNAVAILABLE when the pinned certificate does not match.
+        # gRPC says only UNAVAILABLE when the pinned certificate does not match, or none is pinned.
         pinned = self.endpoint.certificate
-        if pinned is None or error.reason != "UNAVAILABLE":
+        if error.reason != "UNAVAILABLE":
             return
         try:
             shown = fetch_certificate(self.endpoint.server)
         except FarmUnavailable:
+            return
+        if pinned is None:
+            if shown is not None:
+                raise certificate_unknown(self.endpoint.server, found=shown.fingerprint) from None
             return
         found = shown.fingerprint if shown else "none (no TLS)"
         if found != pinned.fingerprint:
             expected = pinned.fingerprint
             raise certificate_changed(
                 self.endpoint.server, expected=expected, found=found
-            ) from error
+            ) from None
 
 
 def open_channel(endpoint: Endpoint) -> grpc.Channel:

@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from speckfarm.benchmark import Benchmark
-from speckfarm.errors import ModelRejected
+from speckfarm.errors import ModelRejected, name_in
 from speckfarm.findings import read_finding
 from speckfarm.job import Job
-from speckfarm.operands import ModelLike, RecordingLike, register_model, register_recordings
+from speckfarm.operands import (
+    ModelLike,
+    RecordingLike,
+    model_name,
+    register_model,
+    register_recordings,
+)
 from speckfarm.options import (
     GRID_KEYS,
     QUEUE_KEYS,
@@ -20,7 +26,8 @@ from speckfarm.options import (
     to_duration,
 )
 from speckfarm.report import read_report
-from speckfarm.settings import build_settings, sweep_word
+from speckfarm.settings import build_settings
+from speckfarm.sweep import build_axes
 from speckfarm.v1 import benchmarks_pb2, jobs_pb2, models_pb2
 from speckfarm.words import kind_number
 
@@ -67,21 +74,39 @@ def create_benchmark(
     options: GridOptions,
 ) -> Benchmark:
     """Upload what is missing and queue a grid."""
-    settings, queue = split_options(options, GRID_KEYS)
+    given, queue = split_options(options, GRID_KEYS)
+    settings = build_settings(given, also_known=GRID_KEYS)
     request = benchmarks_pb2.CreateBenchmarkRequest(
-        settings=build_settings(settings, also_known=GRID_KEYS),
-        axes=[
-            benchmarks_pb2.SweepAxis(key=key, values=[sweep_word(value) for value in values])
-            for key, values in sweep.items()
-        ],
+        settings=settings,
+        axes=build_axes(sweep, settings),
         chip=queue.get("chip") or "",
         board_kind=kind_number(queue.get("kind")),
         request_id=queue.get("request_id") or uuid.uuid4().hex,
         models=[register_model(connection, model) for model in models],
         recordings=register_recordings(connection, recordings),
     )
-    answer = connection.call(connection.benchmarks.CreateBenchmark, request)
+    try:
+        answer = connection.call(connection.benchmarks.CreateBenchmark, request)
+    except ModelRejected as error:
+        if len(models) > 1:
+            _name_rejected(connection, error, request)
+        raise
     return Benchmark(connection, answer.benchmark)
+
+
+def _name_rejected(
+    connection: Connection, error: ModelRejected, request: benchmarks_pb2.CreateBenchmarkRequest
+) -> None:
+    # The refusal of a grid does not say which model; a value of an axis may be the reason too.
+    rejected = []
+    for digest in request.models:
+        check = models_pb2.CheckModelRequest(
+            digest=digest, chip=request.chip, settings=request.settings
+        )
+        if not connection.call(connection.models.CheckModel, check).deployable:
+            rejected.append(model_name(connection, digest) or digest[:12])
+    if rejected:
+        name_in(error, ", ".join(dict.fromkeys(rejected)))
 
 
 def _complete_findings(

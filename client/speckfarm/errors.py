@@ -23,7 +23,8 @@ the message, `fields` lists (path in the request, what is wrong with it).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class SpeckfarmError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.fields = tuple(fields)
+        self.advice = ""  # what to do, where whoever raised it knows better than the class
 
     def __str__(self) -> str:
         return f"{self.message} [{self.reason}]"
@@ -99,6 +101,23 @@ class FarmFault(SpeckfarmError):
 
 class WaitTimeout(SpeckfarmError, TimeoutError):
     """The client stopped waiting. The job was not touched and goes on."""
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Says which of several files a refusal within the block is about."""
+    try:
+        yield
+    except (BadRequest, WrongState, Exhausted) as error:
+        name_in(error, name)
+        raise
+
+
+def name_in(error: SpeckfarmError, name: str) -> None:
+    """Put the name of a file before an error's message, unless it is there."""
+    if name not in error.message:
+        error.message = f"{name}: {error.message}"
+        error.args = (error.message,)
 
 
 class JobEnded(SpeckfarmError):

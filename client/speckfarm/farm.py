@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from speckfarm.benchmark import Benchmark
 from speckfarm.connection import Connection
 from speckfarm.create import create_benchmark, create_job
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
-from speckfarm.operands import ModelLike, RecordingLike, upload_model
+from speckfarm.operands import ModelLike, RecordingLike, model_name, upload_model
 from speckfarm.options import GridOptions, JobOptions
 from speckfarm.profile import find_endpoint
 from speckfarm.report import Report, read_report
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     Since = str | datetime | timedelta | None
 
+Item = TypeVar("Item")
+
 
 def connect(server: str | None = None, token: str | None = None) -> Farm:
     """The farm at HOST:PORT, or the one that this machine knows.
@@ -78,6 +80,9 @@ class Farm:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def __repr__(self) -> str:
+        return f"<Farm {self.server}>"
 
     @property
     def server(self) -> str:
@@ -159,7 +164,7 @@ class Farm:
         )
         pages = self._connection.pages(self._connection.jobs.ListJobs, request)
         found = (message for page in pages for message in page.jobs)
-        return [Job(self._connection, message) for message in islice(found, limit)]
+        return [Job(self._connection, message) for message in _first(found, limit)]
 
     def benchmark(
         self,
@@ -198,7 +203,7 @@ class Farm:
         request = benchmarks_pb2.ListBenchmarksRequest(page_size=limit)
         pages = self._connection.pages(self._connection.benchmarks.ListBenchmarks, request)
         found = (message for page in pages for message in page.benchmarks)
-        return [Benchmark(self._connection, message) for message in islice(found, limit)]
+        return [Benchmark(self._connection, message) for message in _first(found, limit)]
 
     def usage(self, *, by: str = "user", since: Since = None) -> list[UsageRow]:
         """Who used what: sums by user, board, model or day, one row per kind of board.
@@ -251,14 +256,18 @@ class Farm:
         request = models_pb2.ListModelsRequest(page_size=limit)
         pages = self._connection.pages(self._connection.models.ListModels, request)
         found = (message for page in pages for message in page.models)
-        return [read_model(message) for message in islice(found, limit)]
+        return [read_model(message) for message in _first(found, limit)]
+
+    def model_name(self, digest: str) -> str | None:
+        """The name that a model was registered under; None if it is not registered."""
+        return model_name(self._connection, digest)
 
     def recordings(self, *, limit: int = 50) -> list[Recording]:
         """Registered recording files, newest first."""
         request = recordings_pb2.ListRecordingsRequest(page_size=limit)
         pages = self._connection.pages(self._connection.recordings.ListRecordings, request)
         found = (message for page in pages for message in page.recordings)
-        return [read_recording(message) for message in islice(found, limit)]
+        return [read_recording(message) for message in _first(found, limit)]
 
     def info(self) -> ServerInfo:
         """Version, limits and chips of the farm, and as whom it knows you.
@@ -269,3 +278,11 @@ class Farm:
         request = info_pb2.GetServerInfoRequest()
         answer = self._connection.call(self._connection.info.GetServerInfo, request)
         return read_info(answer, self.server)
+
+
+def _first(found: Iterable[Item], limit: int) -> Iterator[Item]:
+    """At most `limit` of a list that is fetched while it is read."""
+    if limit < 1:
+        text = f"limit is {limit}; a whole number from 1 is wanted"
+        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "limit", "found": str(limit)})
+    return islice(found, limit)

@@ -44,5 +44,5 @@ def read_finding(message: findings_pb2.Finding) -> Finding:
         severity=severity_word(message.severity),
         message=message.message,
         layer=message.layer if message.HasField("layer") else None,
-        metadata=dict(message.metadata),
+        metadata=dict(sorted(message.metadata.items())),  # a map on the wire has no order
     )

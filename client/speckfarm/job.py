@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from speckfarm.errors import JobCancelled, JobEnded, JobExpired, JobFailed
@@ -103,7 +103,7 @@ class Job:
         """
         last_seen: JobEvent | None = None
         for message in self._follow(timeout):
-            event = _read_event(message)
+            event = _read_event(message, last_seen)
             # A stream that was taken up again repeats where it stands.
             if last_seen is None or _place(event) != _place(last_seen):
                 yield event
@@ -143,28 +143,7 @@ class Job:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON: the job as last seen; null when there is no value."""
-        job = self._message
-        return {
-            "job": job.id,
-            "state": self.last_state,
-            "user": job.user,
-            "chip": job.chip,
-            "board_kind": kind_word(job.board_kind),
-            "board": job.board or None,
-            "model": job.model,
-            "recordings": list(job.recordings),
-            "settings": settings_dict(job.settings),
-            "configuration": job.configuration or None,
-            "attempt": job.attempt,
-            "created": iso(to_datetime(job.create_time)),
-            "started": iso(to_datetime(job.start_time)),
-            "ended": iso(to_datetime(job.end_time)),
-            "recordings_done": job.recordings_done,
-            "recordings_total": job.recordings_total,
-            "benchmark": job.benchmark or None,
-            "waiting_reason": job.waiting_reason or None,
-            "error": error_dict(job.error) if job.HasField("error") else None,
-        }
+        return job_dict(self._message)
 
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.last_state}>"
@@ -194,6 +173,31 @@ class Job:
         latest = self.refresh()._message
         forgotten = latest.sequence < last_seen or self.last_state in FINAL_STATES
         return max(0, latest.sequence - 1) if forgotten else last_seen
+
+
+def job_dict(job: jobs_pb2.Job) -> dict[str, object]:
+    """A job for JSON; null when there is no value."""
+    return {
+        "job": job.id,
+        "state": state_word(job.state),
+        "user": job.user,
+        "chip": job.chip,
+        "board_kind": kind_word(job.board_kind),
+        "board": job.board or None,
+        "model": job.model,
+        "recordings": list(job.recordings),
+        "settings": settings_dict(job.settings),
+        "configuration": job.configuration or None,
+        "attempt": job.attempt,
+        "created": iso(to_datetime(job.create_time)),
+        "started": iso(to_datetime(job.start_time)),
+        "ended": iso(to_datetime(job.end_time)),
+        "recordings_done": job.recordings_done,
+        "recordings_total": job.recordings_total,
+        "benchmark": job.benchmark or None,
+        "waiting_reason": job.waiting_reason or None,
+        "error": error_dict(job.error) if job.HasField("error") else None,
+    }
 
 
 def ended_error(job: jobs_pb2.Job) -> JobEnded:
@@ -232,10 +236,15 @@ def _place(event: JobEvent) -> tuple[int, str, int]:
     return event.sequence, event.message, event.recordings_done
 
 
-def _read_event(message: jobs_pb2.WatchJobResponse) -> JobEvent:
+def _read_event(message: jobs_pb2.WatchJobResponse, last_seen: JobEvent | None) -> JobEvent:
+    time = to_datetime(message.time)
+    is_progress = last_seen is not None and message.sequence == last_seen.sequence
+    if is_progress and last_seen and message.recordings_done > last_seen.recordings_done:
+        # It may carry the time of the event whose number it repeats; it happens now.
+        time = max(filter(None, (time, last_seen.time, datetime.now(timezone.utc))))
     return JobEvent(
         sequence=message.sequence,
-        time=to_datetime(message.time),
+        time=time,
         state=state_word(message.state),
         message=message.message,
         recordings_done=message.recordings_done,

@@ -32,8 +32,13 @@ class Latency:
     drift_us_per_s: float | None = None  # None below 30 outputs or 50 ms, and for merged figures
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON contract's LATENCY."""
-        return asdict(self)
+        """The JSON contract's LATENCY; figures are rounded to a nanosecond."""
+        return {name: rounded(value) for name, value in asdict(self).items()}
+
+
+def rounded(value: object) -> object:
+    """A figure with three decimals; more are noise. Whatever is no float stays as it is."""
+    return round(value, 3) if isinstance(value, float) else value
 
 
 _OPTIONAL = (

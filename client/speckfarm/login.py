@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import re
 import sys
 from collections.abc import Callable
 
 from speckfarm.certificate import Certificate, fetch_certificate
 from speckfarm.connection import Connection
-from speckfarm.errors import NotAllowed, Unauthenticated
+from speckfarm.errors import BadRequest, FarmUnavailable, NotAllowed, Unauthenticated
 from speckfarm.farm import Farm
 from speckfarm.profile import (
     certificate_changed,
@@ -37,17 +38,19 @@ def login(
     if shown is not None and not accept_any:
         _accept(server, shown, fingerprint, ask)
     endpoint = make_endpoint(server, token or _read_token(server), shown)
-    with Farm(Connection(endpoint)) as farm:
-        info = farm.info()
+    try:
+        with Farm(Connection(endpoint)) as farm:
+            info = farm.info()
+    except Unauthenticated as error:
+        error.advice = "ask the farm's operator, who runs `speckfarm-server user add NAME`"
+        raise
     save_login(endpoint)
     return info
 
 
 def _accept(server: str, shown: Certificate, fingerprint: str | None, ask: Ask) -> None:
     if fingerprint is not None:
-        expected = fingerprint.replace(":", "").lower()
-        if expected != shown.fingerprint:
-            raise certificate_changed(server, expected=expected, found=shown.fingerprint)
+        _compare(server, shown, _sha256(fingerprint))
         return
     known = saved_certificate(server)
     if known is not None and known.fingerprint == shown.fingerprint:
@@ -58,7 +61,9 @@ def _accept(server: str, shown: Certificate, fingerprint: str | None, ask: Ask) 
             f"{shown.fingerprint}; compare it with what the server printed at its start and give "
             "it with --fingerprint"
         )
-        raise NotAllowed("FINGERPRINT_UNKNOWN", text, metadata={"found": shown.fingerprint})
+        unknown = NotAllowed("FINGERPRINT_UNKNOWN", text, metadata={"found": shown.fingerprint})
+        unknown.advice = f"`speckfarm login {server} --fingerprint SHA256`"
+        raise unknown
     change = "" if known is None else f"\nIt CHANGED; accepted before: {known.fingerprint}"
     question = (
         f"The certificate of {server} has the SHA-256\n  {shown.fingerprint}{change}\n"
@@ -66,7 +71,37 @@ def _accept(server: str, shown: Certificate, fingerprint: str | None, ask: Ask) 
     )
     if ask(question).strip().lower() not in ("y", "yes"):
         text = f"The certificate of {server} was not accepted; nothing was sent or saved"
-        raise NotAllowed("FINGERPRINT_REFUSED", text, metadata={"found": shown.fingerprint})
+        refused = NotAllowed("FINGERPRINT_REFUSED", text, metadata={"found": shown.fingerprint})
+        refused.advice = "ask whoever runs the farm for the fingerprint, then log in again"
+        raise refused
+
+
+def _sha256(fingerprint: str) -> str:
+    digits = fingerprint.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        text = (
+            f"--fingerprint {fingerprint} is not understood; the whole SHA-256 is wanted, 64 hex "
+            "digits (colons may stand between them), as the server printed it at its start"
+        )
+        metadata = {"argument": "--fingerprint", "found": fingerprint}
+        raise BadRequest("BAD_ARGUMENT", text, metadata=metadata)
+    return digits
+
+
+def _compare(server: str, shown: Certificate, expected: str) -> None:
+    if shown.fingerprint == expected:
+        return
+    known = saved_certificate(server)
+    if known is not None and known.fingerprint == expected:
+        raise certificate_changed(server, expected=expected, found=shown.fingerprint)
+    text = (
+        f"The certificate of {server} has another SHA-256 than the one you gave. Given: "
+        f"{expected}; found: {shown.fingerprint}. Nothing was sent."
+    )
+    metadata = {"server": server, "accepted": expected, "found": shown.fingerprint}
+    refused = FarmUnavailable("FINGERPRINT_REFUSED", text, metadata=metadata)
+    refused.advice = "compare it with what the server printed at its start; ask whoever runs it"
+    raise refused
 
 
 def _read_token(server: str) -> str:

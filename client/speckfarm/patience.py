@@ -26,6 +26,6 @@ class Patience:
         self._broken_since = self._broken_since or time.monotonic()
         is_hopeless = error.reason == "CERTIFICATE_CHANGED"
         if is_hopeless or time.monotonic() - self._broken_since > self._limit_s:
-            raise error
+            raise error from None
         time.sleep(self._pause_s if at_most_s is None else min(self._pause_s, at_most_s))
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)

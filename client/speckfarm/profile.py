@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -27,6 +27,7 @@ class Endpoint:
     server: str  # HOST:PORT
     token: str
     certificate: Certificate | None = None  # None: plaintext, loopback only
+    token_source: str = field(default="", compare=False)  # where it stood, for messages
 
 
 def find_endpoint(server: str | None = None, token: str | None = None) -> Endpoint:
@@ -38,15 +39,19 @@ def find_endpoint(server: str | None = None, token: str | None = None) -> Endpoi
     saved, local = _read(profile_path()), _local_login()
     logins = _logins(saved)
     chosen = server or os.environ.get("SPECKFARM_SERVER") or saved.get("default")
-    chosen = str(chosen) if chosen else local.get("server", "")
+    chosen = _as_local(str(chosen), local) if chosen else local.get("server", "")
     if not chosen:
         raise FarmUnavailable("NO_SERVER", f"No farm is known. {HOW_TO_START}.")
+    split_address(chosen)  # refuses what is no address before anything is advised about it
     login = logins.get(chosen) or (local if local.get("server") == chosen else {})
-    found = token or os.environ.get("SPECKFARM_TOKEN") or login.get("token")
+    from_environment = os.environ.get("SPECKFARM_TOKEN")
+    found = token or from_environment or login.get("token")
     if not found:
         text = f"No token is known for {chosen}. Log in with `speckfarm login {chosen}`."
         raise Unauthenticated("NO_TOKEN", text, metadata={"server": chosen})
-    return make_endpoint(chosen, found, _certificate(chosen, login))
+    endpoint = make_endpoint(chosen, found, _certificate(chosen, login))
+    is_variable = not token and bool(from_environment)
+    return replace(endpoint, token_source="SPECKFARM_TOKEN" if is_variable else "")
 
 
 def make_endpoint(server: str, token: str, certificate: Certificate | None) -> Endpoint:
@@ -57,6 +62,13 @@ def make_endpoint(server: str, token: str, certificate: Certificate | None) -> E
             f"a network. Accept its fingerprint once with `speckfarm login {server}`."
         )
         raise NotAllowed("NOT_LOGGED_IN", text, metadata={"server": server})
+    if certificate is not None and not certificate.name:
+        text = (
+            f"The certificate of {server} names no host: it has no subjectAltName (SAN), and TLS "
+            "ignores its common name. Whoever runs the farm must make one with a SAN, e.g. "
+            "DNS:speckfarm, or let the server make its own."
+        )
+        raise NotAllowed("CERTIFICATE_NAMELESS", text, metadata={"server": server})
     return Endpoint(server=server, token=token, certificate=certificate)
 
 
@@ -110,6 +122,23 @@ def certificate_changed(server: str, *, expected: str, found: str) -> FarmUnavai
     )
     metadata = {"server": server, "accepted": expected, "found": found}
     return FarmUnavailable("CERTIFICATE_CHANGED", text, metadata=metadata)
+
+
+def certificate_unknown(server: str, *, found: str) -> NotAllowed:
+    """The error for a server that speaks TLS where no certificate was accepted."""
+    text = (
+        f"{server} speaks TLS, and its certificate was not accepted yet. Accept its fingerprint "
+        f"once with `speckfarm login {server}`."
+    )
+    return NotAllowed("NOT_LOGGED_IN", text, metadata={"server": server, "found": found})
+
+
+def _as_local(server: str, local: Mapping[str, str]) -> str:
+    """The local server's own address if it is called localhost: its token goes nowhere else."""
+    known = local.get("server", "")
+    host, _, port = server.rpartition(":")
+    is_known = bool(known) and is_loopback(known) and known.rpartition(":")[2] == port
+    return known if host == "localhost" and is_known else server
 
 
 def _certificate(server: str, login: Mapping[str, str]) -> Certificate | None:

@@ -85,13 +85,21 @@ def is_watched() -> bool:
 def make_progress() -> Progress:
     """A bar with counts on stderr that leaves no trace."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),  # one long recording stays at 0 of 1
         console=Console(stderr=True),
         transient=True,
     )

@@ -13,6 +13,7 @@ from speckfarm.patience import Patience
 Message = TypeVar("Message")
 Opener = Callable[["float | None"], Iterator[Message]]  # takes what is left of the time in seconds
 
+CLOCKS_DIFFER_S = 0.05  # gRPC may end a call at its deadline a little before ours
 PATIENCE_S = 300.0  # without any message; a server restarts in seconds, a laptop's net in minutes
 
 logger = logging.getLogger(__name__)
@@ -30,27 +31,31 @@ def reattached(
     Raises WaitTimeout after `timeout_s`, FarmUnavailable after PATIENCE_S without any answer.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    patience = Patience(PATIENCE_S)
+    patience, told = Patience(PATIENCE_S), ""
     while True:
         left_s = _left(deadline, what)
         lost = FarmUnavailable("STREAM_ENDED", f"The farm ended the stream of {what} early")
         try:
             for message in open_stream(left_s):
                 patience.renew()
+                told = ""
                 yield message
                 if is_last(message):
                     return
         except FarmUnavailable as error:
             lost = error
-        logger.info("lost %s (%s); attaching again", what, lost.message)
-        patience.pause(lost, at_most_s=_left(deadline, what))
+        left_s = _left(deadline, what, spare_s=CLOCKS_DIFFER_S)
+        if lost.message != told:  # once, not at every try
+            logger.info("%s; still trying to follow %s", lost.message, what)
+            told = lost.message
+        patience.pause(lost, at_most_s=left_s)
 
 
-def _left(deadline: float | None, what: str) -> float | None:
+def _left(deadline: float | None, what: str, *, spare_s: float = 0.0) -> float | None:
     if deadline is None:
         return None
     left_s = deadline - time.monotonic()
-    if left_s <= 0:
+    if left_s <= spare_s:
         text = f"Stopped waiting for {what}. It was not touched and goes on."
-        raise WaitTimeout("WAIT_TIMEOUT", text, metadata={"waited_for": what})
+        raise WaitTimeout("WAIT_TIMEOUT", text, metadata={"waited_for": what}) from None
     return left_s

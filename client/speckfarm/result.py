@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from speckfarm.errors import NotFound
 from speckfarm.events import PACKED_DTYPE, unpack
 from speckfarm.findings import read_finding
-from speckfarm.latency import Latency, read_latency
+from speckfarm.latency import Latency, read_latency, rounded
 from speckfarm.settings import settings_dict
 from speckfarm.upload import download
 from speckfarm.words import kind_word, optional, state_word
@@ -41,11 +41,23 @@ class RecordingResult:
     latency: Latency  # of the exit layer
     layer_latency: Mapping[int, Latency]  # of monitored inner layers
 
+    @property
+    def output_spikes(self) -> int:
+        """Output spikes of the exit layer alone."""
+        return sum(self.counts)
+
     def to_dict(self) -> dict[str, object]:
         """The JSON contract's shape."""
         plain: dict[str, object] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         del plain["layer_latency"]
-        return plain | {"counts": list(self.counts), "latency": self.latency.to_dict()}
+        layers = {str(n): lags.to_dict() for n, lags in sorted(self.layer_latency.items())}
+        return plain | {
+            "counts": list(self.counts),
+            "decision_us": rounded(self.decision_us),
+            "latency": self.latency.to_dict(),
+            "output_spikes": self.output_spikes,
+            "layers": layers,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +115,10 @@ class Result:
         content = download(self._connection, self._message.spikes)
         return unpack(np.frombuffer(content, PACKED_DTYPE))
 
-    def spikes_of(self, index: int) -> NDArray[np.void]:
-        """Output spikes of one recording, by its place in `recordings`."""
-        return self.spikes[self._slice(index)]
+    def spikes_of(self, index: int, layer: int | None = None) -> NDArray[np.void]:
+        """Output spikes of one recording, by its place in `recordings`; of one layer if given."""
+        spikes = self.spikes[self._slice(index)]
+        return spikes if layer is None else spikes[spikes["layer"] == layer]
 
     @cached_property
     def lags(self) -> NDArray[np.float64]:
@@ -134,7 +147,8 @@ class Result:
             "accuracy": self.accuracy,
             "latency": self.latency.to_dict(),
             "findings": [finding.to_dict() for finding in self.findings],
-            "timings_ms": self.timings_ms,
+            "timings_ms": {name: rounded(value) for name, value in self.timings_ms.items()},
+            "layers": [layer.to_dict() for layer in self.layers],
         }
 
     def summary(self) -> str:

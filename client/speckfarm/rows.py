@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from speckfarm.latency import Latency, read_latency
+from speckfarm.latency import Latency, read_latency, rounded
 from speckfarm.words import health_word, kind_word, runtime_word, to_datetime
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class ListRow:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON; times in ISO 8601, null when there is no value."""
-        plain = asdict(self)
+        plain = {k: rounded(v) for k, v in asdict(self).items()}
         return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in plain.items()}
 
 
@@ -95,6 +95,10 @@ class LatencyRow(ListRow):
     jobs: int
     latency: Latency
 
+    def to_dict(self) -> dict[str, object]:
+        """For JSON; latency as the JSON contract's LATENCY."""
+        return super().to_dict() | {"latency": self.latency.to_dict()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChipInfo(ListRow):
@@ -102,7 +106,10 @@ class ChipInfo(ListRow):
 
     chip: str
     boards: int
-    cores: tuple[dict[str, float], ...]  # core, kernel/neuron/bias entries, synops_per_s
+    # Not in the repr: it would be three pages long.
+    cores: tuple[dict[str, float], ...] = field(
+        repr=False
+    )  # core, kernel/neuron/bias entries, synops_per_s
 
 
 @dataclass(frozen=True, kw_only=True)

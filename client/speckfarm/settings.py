@@ -51,17 +51,24 @@ def build_settings(
     """Settings from keyword arguments.
 
     Raises BadRequest: UNKNOWN_SETTING with the nearest name (`also_known` are the caller's other
-    arguments), SETTING_OUT_OF_RANGE for a word or type that cannot be sent.
+    arguments), SETTING_OUT_OF_RANGE for all words and types that cannot be sent.
     """
     settings = pb.Settings()
-    for key, value in options.items():
+    faults: list[tuple[str, str]] = []
+    for key in options:
         if key not in KEYS:
             raise unknown_setting(key, also_known=also_known)
+    for key, value in options.items():
         try:
             _WRITERS[key](settings, value)
+        except BadRequest as error:
+            faults += error.fields
         except (TypeError, ValueError, AttributeError) as error:
             text = f"{key}={value!r} is not understood ({error}); an example: {_EXAMPLES[key]}"
-            raise _wrong(key, text) from error
+            faults.append((key, text))
+    if faults:
+        message = "; ".join(text for _, text in faults)
+        raise BadRequest("SETTING_OUT_OF_RANGE", message, fields=faults)
     return settings
 
 
@@ -94,15 +101,6 @@ def settings_dict(settings: pb.Settings) -> dict[str, object]:
         "slow_clock_hz": settings.slow_clock_hz if settings.HasField("slow_clock_hz") else None,
         "state": _word(STATES, settings.state, "reset"),
     }
-
-
-def sweep_word(value: object) -> str:
-    """A sweep's value as the word that the server reads: None is "off", (0, 2) is "0+2"."""
-    if value is None:
-        return "off"
-    if isinstance(value, (list, tuple)):
-        return "+".join(str(item) for item in value) or "off"
-    return str(value)
 
 
 def _set_reset(settings: pb.Settings, value: object) -> None:
@@ -188,7 +186,10 @@ def _real(value: object) -> float:
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (SupportsIndex, str)):
         raise TypeError("a whole number is wanted")
-    return int(value)
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no whole number") from None
 
 
 def _mapping(value: object) -> Mapping[object, object]:
@@ -199,13 +200,10 @@ def _mapping(value: object) -> Mapping[object, object]:
 
 def _number(numbers: Mapping[str, Number], word: object, path: str) -> Number:
     if not isinstance(word, str) or word not in numbers:
-        raise _wrong(path, f"{path}: found {word!r}; allowed: {', '.join(numbers)}")
+        text = f"{path}: found {word!r}; allowed: {', '.join(numbers)}"
+        raise BadRequest("SETTING_OUT_OF_RANGE", text, fields=[(path, text)])
     return numbers[word]
 
 
 def _word(numbers: Mapping[str, Number], number: Number, default: str) -> str:
     return next((word for word, known in numbers.items() if known == number), default)
-
-
-def _wrong(path: str, text: str) -> BadRequest:
-    return BadRequest("SETTING_OUT_OF_RANGE", text, fields=[(path, text)])

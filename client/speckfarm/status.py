@@ -43,13 +43,21 @@ _CLASSES: dict[grpc.StatusCode, type[SpeckfarmError]] = {
 }
 
 
+_WHY_NOBODY = (
+    "Connection refused", "Network is unreachable", "No route to host", "Timeout occurred",
+    "DNS resolution failed", "Connection reset",
+)  # fmt: skip
+
+
 @contextmanager
 def farm_errors(server: str) -> Iterator[None]:
     """Turn gRPC errors of the block into speckfarm's; `server` is named where nobody answers."""
     try:
         yield
     except grpc.RpcError as error:
-        raise read_error(error, server) from error
+        found = read_error(error, server)
+        # A bug may need all there is; otherwise gRPC's own words add nothing.
+        raise found from (error if isinstance(found, FarmFault) else None)
 
 
 def read_error(error: grpc.RpcError, server: str) -> SpeckfarmError:
@@ -63,11 +71,19 @@ def read_error(error: grpc.RpcError, server: str) -> SpeckfarmError:
         return rejected
     message = error.details() or code.name
     if kind is FarmUnavailable and not details.reason:
-        message = f"No answer from {server}: {message}"
-        details.metadata["server"] = server
+        details.metadata |= {"server": server, "detail": message}
+        message = _unanswered(server, message)
     return kind(
         details.reason or code.name, message, metadata=details.metadata, fields=details.fields
     )
+
+
+def _unanswered(server: str, detail: str) -> str:
+    """gRPC's sentence without the addresses and endpoints it tried."""
+    if "failed to connect" not in detail and "DNS resolution" not in detail:
+        return f"No answer from {server}: {detail}"
+    known = (why for why in _WHY_NOBODY if why.lower() in detail.lower())
+    return f"Nobody answers at {server} ({next(known, detail).lower()})"
 
 
 class _Details:
@@ -92,7 +108,7 @@ class _Details:
         finding, unmet = findings_pb2.Finding(), error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
             self.reason = info.reason
-            self.metadata.update(info.metadata)
+            self.metadata.update(sorted(info.metadata.items()))
         elif detail.Unpack(bad):
             self.fields += [(each.field, each.description) for each in bad.field_violations]
         elif detail.Unpack(finding):

@@ -25,9 +25,9 @@ def parse_since(since: str | datetime | timedelta, *, now: datetime) -> datetime
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         return datetime.fromisoformat(since).astimezone(timezone.utc)
-    except ValueError as error:
+    except ValueError:
         text = f"{since!r} is no time; wanted: 30m, 24h, 7d, 4w, 2026-03-01 or 2026-03-01T12:00"
-        raise BadRequest("BAD_TIME", text, metadata={"found": since}) from error
+        raise BadRequest("BAD_TIME", text, metadata={"found": since}) from None
 
 
 def since_timestamp(since: str | datetime | timedelta | None) -> Timestamp | None:

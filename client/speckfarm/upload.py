@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from speckfarm.errors import BadRequest, FarmUnavailable, SpeckfarmError
+from speckfarm.errors import BadRequest, FarmUnavailable, SpeckfarmError, about
 from speckfarm.patience import Patience
 from speckfarm.v1 import blobs_pb2
 
@@ -39,11 +40,14 @@ class Source:
 def file_source(path: Path) -> Source:
     """A file, hashed without being held in memory. Raises BadRequest FILE_UNREADABLE."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory has its own error
+            raise OSError("it is a device, a pipe or a socket, and no regular file")
         with path.open("rb") as file:
             digest, size = _hash(file)
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror or error}"
-        raise BadRequest("FILE_UNREADABLE", text, metadata={"path": str(path)}) from error
+        raise BadRequest("FILE_UNREADABLE", text, metadata={"path": str(path)}) from None
     return Source(name=path.name, digest=digest, size=size, open=lambda: path.open("rb"))
 
 
@@ -59,7 +63,8 @@ def send_missing(connection: Connection, sources: Sequence[Source]) -> None:
     digests = list(by_digest)
     for start in range(0, len(digests), FIND_AT_ONCE):
         for digest, committed in _missing(connection, digests[start : start + FIND_AT_ONCE]):
-            _send(connection, by_digest[digest], committed)
+            with about(by_digest[digest].name):
+                _send(connection, by_digest[digest], committed)
 
 
 def download(connection: Connection, digest: str) -> bytes:
@@ -89,7 +94,7 @@ def _missing(connection: Connection, digests: Sequence[str]) -> list[tuple[str, 
 def _send(connection: Connection, source: Source, offset: int) -> None:
     level = logging.INFO if source.size > NOTABLE_BYTES else logging.DEBUG
     logger.log(level, "uploading %s, %.1f MB", source.name, (source.size - offset) / 1e6)
-    patience, is_broken = Patience(PATIENCE_S), False
+    patience, is_broken, told = Patience(PATIENCE_S), False, ""
     while True:
         try:
             if is_broken:
@@ -104,7 +109,9 @@ def _send(connection: Connection, source: Source, offset: int) -> None:
         except SpeckfarmError as error:
             if not _is_passing(error):
                 raise
-            logger.info("upload of %s broke (%s); going on", source.name, error.message)
+            if error.message != told:  # once, not at every try
+                logger.info("upload of %s broke (%s); still trying", source.name, error.message)
+                told = error.message
             is_broken = True
             patience.pause(error)
 

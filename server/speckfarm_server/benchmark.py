@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from speckfarm_server.errors import BadInput
 from speckfarm_server.settings import Settings, from_canonical, with_key
 
+MAX_AXES = 32  # nine layers have 27 settings of their own, and there are six more
+MAX_KEY_CHARS = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
@@ -60,6 +63,11 @@ class Grid:
             missing = f"values for {empty[0]}" if empty else "a model and a recording"
             raise BadInput("GRID_EMPTY", f"A benchmark needs {missing}; nothing would run")
         keys = [axis.key for axis in self.axes]
+        if len(keys) > MAX_AXES or max(map(len, keys), default=0) > MAX_KEY_CHARS:
+            text = (
+                f"A benchmark has at most {MAX_AXES} axes with keys of {MAX_KEY_CHARS} characters"
+            )
+            raise BadInput("GRID_TOO_LARGE", text, found_axes=len(keys), allowed_axes=MAX_AXES)
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise BadInput("AXIS_TWICE", f"{twice} is swept twice; put all its values in one axis")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -22,6 +23,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._complete = folder / "complete"
         self._partial = folder / "partial"
+        self._lock = threading.Lock()
         self._open: set[Path] = set()  # partial files that an upload is writing now
         self._complete.mkdir(parents=True, exist_ok=True)
         self._partial.mkdir(parents=True, exist_ok=True)
@@ -57,9 +59,10 @@ class Blobs:
             message = f"Upload starts at byte {offset}, but {committed} bytes are here; go on there"
             raise BadInput("UPLOAD_OFFSET_WRONG", message, found=offset, allowed=committed)
         partial = self._partial_path(digest)
-        if partial in self._open:  # two clients, one blob: the second writes beside the first
-            partial = partial.with_suffix(f".{secrets.token_hex(4)}")
-        self._open.add(partial)
+        with self._lock:
+            if partial in self._open:  # two clients, one blob: the second writes beside the first
+                partial = partial.with_suffix(f".{secrets.token_hex(4)}")
+            self._open.add(partial)
         return Upload(self, partial, self._path(digest), size=size, offset=offset)
 
     def put(self, data: bytes) -> str:

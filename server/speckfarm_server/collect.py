@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from speckfarm_server.boards.wire import Message
 from speckfarm_server.histogram import Histogram, merge_all
+from speckfarm_server.job import JobError
 from speckfarm_server.job_result import (
     JobResult,
     LayerActivity,
@@ -17,6 +19,7 @@ from speckfarm_server.job_result import (
 from speckfarm_server.latency import Latency, merge
 from speckfarm_server.live import LiveJob
 from speckfarm_server.observe import observe
+from speckfarm_server.store.steps import event_row
 from speckfarm_server.store.writer import Row
 
 
@@ -100,3 +103,38 @@ def latency_rows(live: LiveJob, result: JobResult, time_us: int) -> list[Row]:
         exit_layer = result.recordings[0].lags[0].layer
         add(-1, exit_layer, result.latency, result.histogram)
     return rows
+
+
+def usage_row(live: LiveJob, board: str, released_us: int, *, error: JobError | None) -> Row:
+    """The usage event of an attempt that ends."""
+    return event_row(
+        live.spec,
+        time_us=released_us,
+        event="attempt.ended",
+        attempt=live.attempt,
+        board=board,
+        state=live.state.value,
+        reason="" if error is None else error.reason,
+        board_us=released_us - (live.started_us or released_us),
+    )
+
+
+def attempt_row(
+    live: LiveJob,
+    board: str,
+    released_us: int,
+    *,
+    error: JobError | None,
+    result: JobResult | None,
+) -> Row:
+    """What is kept of an attempt that ends."""
+    return {
+        "job": live.spec.id,
+        "attempt": live.attempt,
+        "board": board,
+        "started_us": live.started_us or released_us,
+        "ended_us": released_us,
+        "outcome": live.state.value,
+        "error": None if error is None else json.dumps(vars(error)),
+        "timings": None if result is None else json.dumps(vars(result.timings)),
+    }

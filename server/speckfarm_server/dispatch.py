@@ -12,7 +12,7 @@ from speckfarm_server.blobs import Blobs
 from speckfarm_server.boards.host import BoardHost, Health, RuntimeState
 from speckfarm_server.config import FarmConfig
 from speckfarm_server.errors import NotFound
-from speckfarm_server.job import JobState, JobStatus
+from speckfarm_server.job import JobEvent, JobState, JobStatus
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, now_us
 from speckfarm_server.runner import Runner
@@ -54,8 +54,9 @@ class Dispatcher:
     async def start(self) -> None:
         """Take up the jobs that a former server left, then bring the boards up."""
         disabled = await self._store.read(queries.disabled_boards)
+        events = await self._store.read(queries.unfinished_events)
         for status in await self._store.read(queries.unfinished_jobs):
-            await self._rescue(status)
+            await self._rescue(status, events[status.spec.id])
         for host in self.hosts:
             host.enabled = host.id not in disabled
             host.start()
@@ -73,10 +74,13 @@ class Dispatcher:
         if live.state is not JobState.QUEUED:
             return
         self._jobs[live.spec.id] = live
-        wait_s = max(0.0, (live.spec.queue_deadline_us - now_us()) / 1e6)
-        clock = asyncio.get_running_loop().call_later(wait_s, self._expire, live)
+        clock = None
+        if live.attempt == 0:  # the queue clock is for jobs that never ran
+            wait_s = max(0.0, (live.spec.queue_deadline_us - now_us()) / 1e6)
+            clock = asyncio.get_running_loop().call_later(wait_s, self._expire, live)
         self._line.add(live, clock)
         self.dispatch()
+        self._forget_old()
 
     def withdraw(self, live: LiveJob) -> None:
         """Take a job out of the queue."""
@@ -139,9 +143,8 @@ class Dispatcher:
         finally:
             self._watchers.discard(changes)
 
-    async def _rescue(self, status: JobStatus) -> None:
+    async def _rescue(self, status: JobStatus, events: list[JobEvent]) -> None:
         """Take up one job of a former server. Losing a server costs the job no try."""
-        events = await self._store.read(queries.job_events, status.spec.id, 0)
         live = LiveJob(status, events)
         lost = [] if live.state is JobState.QUEUED else [_lost_attempt(live)]
         if live.state is JobState.CANCELLING:
@@ -170,8 +173,7 @@ class Dispatcher:
     def _board_changed(self, host: BoardHost) -> None:
         for watcher in self._watchers:
             watcher.put_nowait(host)
-        if host.runtime_state is RuntimeState.IDLE:
-            self.dispatch()
+        self.dispatch()  # a board that went may leave a job to one that it avoided
 
     def _is_idle(self, host: BoardHost) -> bool:
         return host.runtime_state is RuntimeState.IDLE and self._runners[host.id].live is None

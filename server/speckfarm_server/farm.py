@@ -273,9 +273,9 @@ def make_request(
 
 
 def new_id(prefix: str) -> str:
-    """A name that sorts by time: prefix, 9 digits of milliseconds, 5 random ones, base 32."""
-    number = time.time_ns() // 1_000_000 << 25 | _RANDOM.getrandbits(25)
-    digits = [_ID_ALPHABET[number >> shift & 31] for shift in range(65, -1, -5)]
+    """A name that sorts by time: prefix, 9 digits of milliseconds, 8 random ones, base 32."""
+    number = time.time_ns() // 1_000_000 << 40 | _RANDOM.getrandbits(40)
+    digits = [_ID_ALPHABET[number >> shift & 31] for shift in range(80, -1, -5)]
     return f"{prefix}-{''.join(digits)}"
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import asdict
@@ -20,17 +22,26 @@ from speckfarm_server import network as networks
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.check import Report, check, ordered
 from speckfarm_server.chip import find_chip
-from speckfarm_server.errors import Exhausted, Finding, ModelRejected, Severity, WrongState
+from speckfarm_server.errors import (
+    BadInput,
+    Exhausted,
+    Finding,
+    ModelRejected,
+    Severity,
+    WrongState,
+)
 from speckfarm_server.job import JobSpec
 from speckfarm_server.job_result import finding_from_plain
 from speckfarm_server.live import now_us
-from speckfarm_server.parse import Parsed
+from speckfarm_server.network import Parsed
 from speckfarm_server.parse_host import ParseHost
 from speckfarm_server.recordings import Recordings, check_fit, from_file, to_file
 from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
 from speckfarm_server.store.rows import Model, Recording
 from speckfarm_server.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -50,8 +61,6 @@ class Library:
         self._files: _Recent[str, Recordings] = _Recent(256)  # mapped, not in memory
         self._models: _Recent[str, Model] = _Recent(1024)
         self._recordings: _Recent[str, Recording] = _Recent(1024)
-        for name in ("networks", "recordings"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
 
     async def add_model(self, digest: str, name: str, user: str) -> Model:
         """Parse an uploaded blob and register it; BLOB_MISSING, MODEL_REJECTED, parser's errors."""
@@ -160,9 +169,12 @@ class Library:
         cached = self._folder / "networks" / f"{digest}.npz"
         notes = cached.with_suffix(".json")
         if cached.is_file() and notes.is_file():
-            plain = json.loads(await asyncio.to_thread(notes.read_text))
-            network = networks.from_bytes(await asyncio.to_thread(cached.read_bytes))
-            return Parsed(network=network, findings=tuple(map(finding_from_plain, plain)))
+            try:
+                plain = json.loads(await asyncio.to_thread(notes.read_text))
+                network = networks.from_bytes(await asyncio.to_thread(cached.read_bytes))
+                return Parsed(network=network, findings=tuple(map(finding_from_plain, plain)))
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                logger.warning("the cached network %s is damaged: %s", cached, error)
         parsed = await self._parser.parse_model(path)
         if parsed.network is not None:
             await asyncio.to_thread(_write, cached, networks.to_bytes(parsed.network))
@@ -193,9 +205,13 @@ class Library:
 
     async def _read_recording(self, digest: str, name: str) -> Recordings:
         target = self.recording_path(digest)
-        if not target.is_file():
-            parsed = await self._parser.parse_recording(self._uploaded(digest), name)
-            await asyncio.to_thread(_write_recordings, target, parsed)
+        if target.is_file():
+            try:
+                return await asyncio.to_thread(from_file, target)
+            except (OSError, BadInput) as error:
+                logger.warning("the cached recording %s is damaged: %s", target, error)
+        parsed = await self._parser.parse_recording(self._uploaded(digest), name)
+        await asyncio.to_thread(_write_recordings, target, parsed)
         return await asyncio.to_thread(from_file, target)
 
 
@@ -245,12 +261,14 @@ def _with_findings(report: Report, findings: tuple[Finding, ...]) -> Report:
 
 
 def _write_recordings(path: Path, recordings: Recordings) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # the cache may be deleted at any time
     scratch = path.with_suffix(f".{secrets.token_hex(4)}")
     to_file(recordings, scratch)
     os.replace(scratch, path)
 
 
 def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # the cache may be deleted at any time
     scratch = path.with_suffix(f".{secrets.token_hex(4)}")
     scratch.write_bytes(data)
     os.replace(scratch, path)

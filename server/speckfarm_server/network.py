@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from speckfarm_server.errors import Finding
+
 FloatArray: TypeAlias = NDArray[np.float32]
 
 
@@ -67,6 +69,14 @@ class Network:
 
     input_shape: tuple[int, int, int]  # c, h, w
     layers: tuple[Layer, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parsed:
+    """A parsed file: the network, or None if no chain of layers could be made, and why."""
+
+    network: Network | None
+    findings: tuple[Finding, ...] = ()
 
 
 def to_bytes(network: Network) -> bytes:

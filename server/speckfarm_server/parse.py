@@ -6,10 +6,10 @@ Untrusted bytes are parsed in a child process: see `parse_host`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Layer, Network, Pooling
+from speckfarm_server.network import Layer, Network, Parsed, Pooling
 from speckfarm_server.nir.file import NirNode, read_nir
 from speckfarm_server.nir.graph import ENTRY, EXIT, find_road, problem
 from speckfarm_server.nir.nodes import Neurons, Part, Weights, read_part
@@ -31,14 +31,6 @@ _ROLE_OF = {kind: role for role, kinds in _ROLES.items() for kind in kinds}
 _HARMLESS = ("NON_UNIFORM_THRESHOLD", "V_RESET")
 # The network keeps what these are about, and the check names them: not twice.
 _LEFT_TO_CHECK = ("NON_UNIFORM_THRESHOLD",)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Parsed:
-    """A parsed file: the network, or None if no chain of layers could be made, and why."""
-
-    network: Network | None
-    findings: tuple[Finding, ...] = ()
 
 
 def parse_network(data: bytes) -> Parsed:

@@ -18,7 +18,7 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, BinaryIO, NoReturn
 
 import h5py
@@ -29,38 +29,12 @@ from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.file_kind import NPY_MAGIC
 from speckfarm_server.nir import hdf5
 from speckfarm_server.parse import parse_network
+from speckfarm_server.parse_limits import LIMITS, MESSAGE_BYTES, MODEL, RECORDING, Limits
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import write_to
 
-MODEL, RECORDING = "model", "recording"
-MESSAGE_BYTES = 16 << 10
 CRASHED = 70  # exit code after an error that nobody foresaw
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one parse may take."""
-
-    memory_bytes: int  # of address space, beyond what the warm process has
-    time_s: float  # of wall clock, and of processor
-    file_bytes: int  # of the upload that are read
-    answer_bytes: int
-
-
-LIMITS = {
-    MODEL: Limits(
-        memory_bytes=512 << 20,
-        time_s=10,
-        file_bytes=hdf5.MAX_FILE_BYTES,
-        answer_bytes=64 << 20,
-    ),
-    RECORDING: Limits(
-        memory_bytes=4 << 30,
-        time_s=60,
-        file_bytes=recording_file.MAX_FILE_BYTES,
-        answer_bytes=512 << 20,
-    ),
-}
+FILE_BYTES = {MODEL: hdf5.MAX_FILE_BYTES, RECORDING: recording_file.MAX_FILE_BYTES}
 
 
 def main(control_fd: int) -> None:
@@ -110,7 +84,7 @@ def _parse_and_exit(
         gc.disable()  # it ends in milliseconds, and collecting touches pages to be copied
         source, answer = files
         limits = LIMITS[request["kind"]]
-        data = _read(source, limits)
+        data = _read(source, FILE_BYTES[request["kind"]])
         _confine(limits, baseline_bytes, keep=(answer, held))
         with os.fdopen(answer, "wb", closefd=False) as file:
             answer_request(request["kind"], data, request["name"], file)
@@ -122,9 +96,9 @@ def _parse_and_exit(
         os._exit(code)
 
 
-def _read(source: int, limits: Limits) -> bytes:
+def _read(source: int, most_bytes: int) -> bytes:
     with os.fdopen(source, "rb", closefd=False) as file:
-        return file.read(limits.file_bytes + 1)  # one more: the parser says that it is too large
+        return file.read(most_bytes + 1)  # one more: the parser says that it is too large
 
 
 def _confine(limits: Limits, baseline_bytes: int, keep: tuple[int, ...]) -> None:

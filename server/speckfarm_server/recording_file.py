@@ -227,13 +227,18 @@ def _offsets(arrays: Arrays, count: int) -> NDArray[np.int64]:
     return offsets
 
 
+MAX_LABEL = 1023  # output features are numbered 0 to 1023
+
+
 def _labels(arrays: Arrays, count: int) -> NDArray[np.int64] | None:
     if "labels" not in arrays:
         return None
     labels = whole_numbers(arrays["labels"], "LABELS_WRONG", "labels")
-    if len(labels) != count or (labels < 0).any():
-        found = f"{len(labels)} labels, smallest {labels.min() if len(labels) else None}"
-        text = f"One label >= 0 per recording is wanted, {count:,} in all; found {found}"
+    if len(labels) != count or (labels < 0).any() or (labels > MAX_LABEL).any():
+        bounds = f"from {labels.min()} to {labels.max()}" if len(labels) else "none"
+        found = f"{len(labels)} labels, {bounds}"
+        text = f"One label of 0 to {MAX_LABEL} per recording is wanted, {count:,} in all; "
+        text += f"found {found}"
         raise BadInput("LABELS_WRONG", text, found=found, allowed=count)
     return labels
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +13,12 @@ from typing import Any, Protocol
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.boards.host import BoardHost, RuntimeState
 from speckfarm_server.boards.wire import Message
-from speckfarm_server.collect import collect, latency_rows
+from speckfarm_server.collect import attempt_row, collect, latency_rows, usage_row
 from speckfarm_server.config import LimitsConfig
 from speckfarm_server.errors import BoardFault, ErrorClass, FarmError
 from speckfarm_server.job import ACTIVE, JobError, JobSpec, JobState
 from speckfarm_server.job_result import JobResult, to_json
 from speckfarm_server.live import LiveJob, now_us
-from speckfarm_server.store.steps import event_row
 from speckfarm_server.store.store import Store
 from speckfarm_server.store.writer import Row
 
@@ -28,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SMALL_BLOB_BYTES = 64 * 1024  # up to here a blob is committed with its result, above it is a file
 TELL_S = 0.01  # a stage that is over sooner is not told: a stream message costs as much as a call
+MANY_RECORDINGS = 500  # above it a result is put together in a thread, as it takes milliseconds
 TICK_S = 0.05  # progress is stored after one to two ticks; of a shorter job it is with its end
 STAGES = {
     "configuring": JobState.CONFIGURING,
@@ -101,6 +100,8 @@ class Runner:
 
     def cancel(self) -> None:
         """Ask the board to end its job; a board that does not is replaced after the grace time."""
+        if self.host.runtime_state is not RuntimeState.BUSY:
+            return  # the job is being prepared; `_run` looks before it goes on
         self.host.cancel()
         if self._grace is None:  # a user and the run clock may both ask
             loop = asyncio.get_running_loop()
@@ -125,6 +126,16 @@ class Runner:
         if is_stuck or (failure is not None and failure.error_class in _BOARD_CLASSES):
             self.host.replace()
         self._released()  # the board's next job starts before the end of this one is stored
+        try:
+            await self._conclude(live, done, failure, released_us)
+        except Exception as error:  # e.g. no room for the spikes: the job must end all the same
+            logger.exception("the end of job %s could not be stored", live.spec.id)
+            if not live.is_final:
+                await self._conclude(live, None, _internal(error), released_us)
+
+    async def _conclude(
+        self, live: LiveJob, done: Message | None, failure: BoardFault | None, released_us: int
+    ) -> None:
         if live.state is JobState.CANCELLING:
             await self._store_end(live, JobState.CANCELLED, released_us)
         elif failure is not None:
@@ -137,13 +148,9 @@ class Runner:
         try:
             await self._library.prepare(live.spec)
             configuration = await self._library.configuration_bytes(live.spec)
-            async for message in self.host.run(self._task_for(live), configuration):
-                if message["op"] == "done":
-                    return message, None
-                if message["op"] == "failed":
-                    return None, _fault_of(message)
-                if message["op"] == "progress":
-                    self._note(message)
+            is_wanted = live.state is not JobState.CANCELLING and not self._timed_out
+            if is_wanted:  # else it ended before the board heard of it
+                return await self._listen(live, configuration)
         except BoardFault as fault:
             if not self._timed_out:
                 return None, fault
@@ -152,11 +159,20 @@ class Runner:
             return None, BoardFault(refusal.reason, refusal.message, job, **refusal.metadata)
         except Exception as error:  # the one catch-all for bugs of the farm: the job must end
             logger.exception("job %s failed inside the farm", live.spec.id)
-            text = f"The farm failed: {type(error).__name__}: {error}"
-            return None, BoardFault("INTERNAL_ERROR", text, ErrorClass.INTERNAL)
-        limit_s = live.spec.run_timeout_us / 1e6
-        text = f"The attempt was ended after its limit of {limit_s:g} s; give a longer run_timeout"
-        return None, BoardFault("RUN_TIMEOUT", text, ErrorClass.LIMIT, limit_s=limit_s)
+            return None, _internal(error)
+        return None, _late(live)
+
+    async def _listen(
+        self, live: LiveJob, configuration: bytes
+    ) -> tuple[Message | None, BoardFault | None]:
+        async for message in self.host.run(self._task_for(live), configuration):
+            if message["op"] == "done":
+                return message, None
+            if message["op"] == "failed":
+                return None, _fault_of(message)
+            if message["op"] == "progress":
+                self._note(message)
+        return None, _late(live)  # or cancelled, which the job's state tells
 
     def _task_for(self, live: LiveJob) -> dict[str, Any]:
         paths = [(d, str(self._library.recording_path(d))) for d in live.spec.recordings]
@@ -200,18 +216,20 @@ class Runner:
     async def _succeed(self, live: LiveJob, done: Message, released_us: int) -> None:
         spikes, lags = done.data[: done["spike_bytes"]], done.data[done["spike_bytes"] :]
         blobs: list[Row] = []
-        result = collect(
-            live,
-            done,
-            released_us,
-            spikes=await self._keep(spikes, blobs),
-            lags=await self._keep(lags, blobs) if lags else "",
-        )
+        digests = {
+            "spikes": await self._keep(spikes, blobs),
+            "lags": await self._keep(lags, blobs) if lags else "",
+        }
+        if len(done["recordings"]) > MANY_RECORDINGS:
+            result = await asyncio.to_thread(collect, live, done, released_us, **digests)
+        else:
+            result = collect(live, done, released_us, **digests)
         if live.state is JobState.CANCELLING:  # meanwhile
             await self._store_end(live, JobState.CANCELLED, released_us)
             return
         live.move(JobState.SUCCEEDED, f"measured on {self.host.id}")
-        live.result = result
+        if len(result.recordings) <= MANY_RECORDINGS:  # else whoever asks reads it from the store
+            live.result = result
         await self._store_end(live, None, released_us, result=result, blobs=blobs)
 
     async def _fail(self, live: LiveJob, fault: BoardFault, released_us: int) -> None:
@@ -249,27 +267,8 @@ class Runner:
         """Commit the end of an attempt with its usage, then tell whoever watches."""
         if state is not None:
             live.move(state)
-        started_us = live.started_us or released_us
-        usage = event_row(
-            live.spec,
-            time_us=released_us,
-            event="attempt.ended",
-            attempt=live.attempt,
-            board=self.host.id,
-            state=live.state.value,
-            reason="" if error is None else error.reason,
-            board_us=released_us - started_us,
-        )
-        attempt = {
-            "job": live.spec.id,
-            "attempt": live.attempt,
-            "board": self.host.id,
-            "started_us": started_us,
-            "ended_us": released_us,
-            "outcome": live.state.value,
-            "error": None if error is None else json.dumps(vars(error)),
-            "timings": None if result is None else json.dumps(vars(result.timings)),
-        }
+        usage = usage_row(live, self.host.id, released_us, error=error)
+        attempt = attempt_row(live, self.host.id, released_us, error=error, result=result)
         step = live.take_step(usage=[usage], attempts=[attempt], blobs=blobs)
         if result is not None:
             step = replace(
@@ -293,3 +292,14 @@ class Runner:
 def _fault_of(message: Message) -> BoardFault:
     error_class = ErrorClass(message["error_class"])
     return BoardFault(message["reason"], message["message"], error_class, **message["metadata"])
+
+
+def _late(live: LiveJob) -> BoardFault:
+    limit_s = live.spec.run_timeout_us / 1e6
+    text = f"The attempt was ended after its limit of {limit_s:g} s; give a longer run_timeout"
+    return BoardFault("RUN_TIMEOUT", text, ErrorClass.LIMIT, limit_s=limit_s)
+
+
+def _internal(error: Exception) -> BoardFault:
+    text = f"The farm failed: {type(error).__name__}: {error}"
+    return BoardFault("INTERNAL_ERROR", text, ErrorClass.INTERNAL)

@@ -29,7 +29,7 @@ from speckfarm.v1 import (
     usage_pb2_grpc,
 )
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.config import FarmConfig, default_data_folder
+from speckfarm_server.config import FarmConfig
 from speckfarm_server.errors import BadInput, WrongState
 from speckfarm_server.farm import Farm
 from speckfarm_server.library import Library
@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a result with 100,000 recordings; bytes travel in chunks
 STOP_GRACE_S = 2.0
-GC_THRESHOLD = 20_000  # Python's 700 is reached by every other job; hardly anything is a cycle
 LOCAL_USER = "local"
 MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -159,11 +158,9 @@ class Server:
     async def _local_token(self, address: str, certificate: Certificate | None) -> str:
         """Give the OS user who runs the server a token that the CLI finds by itself."""
         path = self._folder / "local.json"
-        known = await self._store.read(users.list_users)
-        token = ""
-        if path.exists():
-            token = json.loads(path.read_text())["token"]
-        if not any(user.name == LOCAL_USER for user in known) or not token:
+        owners = await self._store.read(users.token_owners)
+        token = json.loads(path.read_text())["token"] if path.exists() else ""
+        if owners.get(users.digest_of(token)) != (LOCAL_USER, True):  # none, or it was revoked
             token = await self._store.write(_new_local_token)
         local = {
             "server": address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"),
@@ -171,9 +168,7 @@ class Server:
             "certificate": None if certificate is None else certificate.certificate.decode(),
             "name": None if certificate is None else NAME,
         }
-        paths = {path, default_data_folder() / "local.json"} if not self._config.data else {path}
-        for target in paths:
-            _write_private(target, json.dumps(local))
+        _write_private(path, json.dumps(local))
         return token
 
 
@@ -181,7 +176,7 @@ class _GenericOnly:
     """Takes the handlers that generated code adds, by name only.
 
     grpc.aio waits for each registered method with a future of its own, for all of them anew at
-    every call; with some 40 methods that is a quarter of what a call costs.
+    every call; see docs/decisions/0008.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -200,9 +195,7 @@ async def serve(config: FarmConfig) -> None:
     server = Server(config)
     listening = await server.start()
     _announce(config, listening)
-    gc.collect()
     gc.freeze()  # imported modules: looked through for nothing at every full collection
-    gc.set_threshold(GC_THRESHOLD)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -228,7 +221,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _new_local_token(connection: Any) -> str:
-    known = {user.name for user in users.list_users(connection)}
+    known = {user.name for user in users.list_users(connection) if user.revoked_us is None}
     if LOCAL_USER in known:
         return users.issue_token(connection, LOCAL_USER)
     return users.add_user(connection, LOCAL_USER)

@@ -1,4 +1,7 @@
-"""Certificates: a self-signed one is made when the farm listens beyond loopback without its own."""
+"""Certificates: a self-signed one is made when the farm listens beyond loopback without its own.
+
+`cryptography` is imported when it is used: a farm on loopback never does, and it takes 8 MiB.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,6 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from speckfarm_server.config import TlsConfig
 from speckfarm_server.errors import BadInput
@@ -32,6 +30,9 @@ class Certificate:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate in hex."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+
         return x509.load_pem_x509_certificate(self.certificate).fingerprint(hashes.SHA256()).hex()
 
 
@@ -56,6 +57,11 @@ def load_certificate(config: TlsConfig, folder: Path) -> Certificate:
 
 
 def _make(certificate_path: Path, key_path: Path) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
     now = datetime.datetime.now(datetime.timezone.utc)

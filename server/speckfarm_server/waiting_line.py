@@ -20,7 +20,7 @@ class _Place:
     live: LiveJob
     waiting: Waiting
     group: Hashable
-    clock: asyncio.TimerHandle
+    clock: asyncio.TimerHandle | None  # when it expires; None: never
 
 
 class WaitingLine:
@@ -39,7 +39,7 @@ class WaitingLine:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._places
 
-    def add(self, live: LiveJob, clock: asyncio.TimerHandle) -> None:
+    def add(self, live: LiveJob, clock: asyncio.TimerHandle | None) -> None:
         """Let a job wait at the end; its timer is cancelled when it leaves."""
         waiting = Waiting(
             job=live.spec.id,
@@ -61,7 +61,8 @@ class WaitingLine:
         place = self._places.pop(job_id, None)
         if place is None:
             return None
-        place.clock.cancel()
+        if place.clock is not None:
+            place.clock.cancel()
         del self._tickets[bisect_left(self._tickets, place.ticket)]
         group = self._groups[place.group]
         del group[place.ticket]

@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from speckfarm.events import FEATURE_SHIFT, LAYER_SHIFT, TIME_SHIFT, X_SHIFT, Y_SHIFT, PackedEvents
 from speckfarm_server.boards.board import Board, Chunk
 from speckfarm_server.configuration import Configuration
+from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import LayerActivity, LayerLags, RecordingResult
 from speckfarm_server.latency import decide, measure
 from speckfarm_server.recordings import Recordings, from_file, select_polarity
+
+# Output spikes of one job. They are held in memory (about 100 bytes each) until all is measured; a
+# chip's link carries fewer than a million per second.
+MAX_OUTPUTS = 10_000_000
 
 
 class Cancelled(Exception):
@@ -65,6 +70,7 @@ class Attempt:
         self._lags: list[NDArray[np.float64]] = []
         self._activity: list[tuple[LayerActivity, ...]] = []
         self._exit_spikes = 0
+        self._outputs = 0
 
     def run(self) -> Outcome:
         """Do it all; the order of the steps is the order of this function."""
@@ -96,6 +102,7 @@ class Attempt:
         began = time.perf_counter()
         output = _pool_exit(_join(self._watched(self._board.run(packed))), self._task.configuration)
         ran = time.perf_counter()
+        self._progress("running", len(self._recordings))  # sorting and measuring may take seconds
         self._collect(digest, file, number, packed, output)
         self._stopwatch["run"] += (ran - began) * 1e3
         self._stopwatch["collect"] += (time.perf_counter() - ran) * 1e3
@@ -103,6 +110,9 @@ class Attempt:
     def _watched(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             self._progress("running", len(self._recordings))
+            self._outputs += len(chunk.t_us)
+            if self._outputs > MAX_OUTPUTS:
+                raise _too_many_outputs()
             yield chunk
 
     def _collect(
@@ -129,6 +139,7 @@ class Attempt:
             lags.append(LayerLags(layer=layer, latency=measured.latency, histogram=histogram))
             if layer == exit_layer and self._task.keep_lags:
                 self._lags.append(measured.lags_us)
+        self._progress("running", len(self._recordings))
         at_exit = output.layer == exit_layer
         decision = decide(
             output_t_us=output.t_us[at_exit],
@@ -178,6 +189,15 @@ class Attempt:
 def _open_recordings(path: Path) -> Recordings:
     """A file is named by its digest, so what was mapped once need not be mapped again."""
     return from_file(path)
+
+
+def _too_many_outputs() -> BoardFault:
+    text = (
+        f"The job gave more than {MAX_OUTPUTS:,} output spikes, which is all a result takes. "
+        "Monitor fewer layers, use decimators or shorter recordings; a network that fires for "
+        "ever has weights above its thresholds (see the findings of `check`)"
+    )
+    return BoardFault("TOO_MANY_OUTPUTS", text, ErrorClass.LIMIT, allowed=MAX_OUTPUTS)
 
 
 def _join(chunks: Iterator[Chunk]) -> Chunk:

@@ -80,6 +80,8 @@ class BoardHost:
 
         Raises BoardFault BOARD_PROCESS_DIED (INFRASTRUCTURE) or BOARD_HUNG (DEVICE_STALL).
         """
+        if self.runtime_state is not RuntimeState.IDLE:  # it died since the job was given to it
+            raise self._died()
         self._turn(RuntimeState.BUSY)
         data = b"" if task["configuration"] == self._sent else configuration
         self._sent, self.loaded = task["configuration"], ""
@@ -101,8 +103,8 @@ class BoardHost:
 
     def replace(self) -> None:
         """Kill the process and start another: it died, hung, or would not be cancelled."""
-        if self._closing or self.runtime_state is RuntimeState.RECOVERING:
-            return
+        if self._closing or (self._keeper is not None and not self._keeper.done()):
+            return  # it is being brought up already
         self._drop()
         self._keeper = asyncio.create_task(self._bring_up(RuntimeState.RECOVERING))
 

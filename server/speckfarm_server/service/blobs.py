@@ -52,13 +52,20 @@ class BlobService(pb_grpc.BlobServiceServicer):
         limits = self._farm.config.limits
         if self._blobs.has(header.digest):
             return pb.UploadResponse(committed_size=self._blobs.path(header.digest).stat().st_size)
-        upload = await asyncio.to_thread(
-            self._blobs.upload,
-            header.digest,
-            size=header.size,
-            offset=header.offset,
-            max_bytes=max(limits.max_model_bytes, limits.max_recording_bytes),
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(
+                self._blobs.upload,
+                header.digest,
+                size=header.size,
+                offset=header.offset,
+                max_bytes=max(limits.max_model_bytes, limits.max_recording_bytes),
+            )
         )
+        try:
+            upload = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the client left while what is here was read again
+            opening.add_done_callback(_close)
+            raise
         with upload:
             await _write_all(upload, request_iterator)
             await asyncio.to_thread(upload.finish)
@@ -82,6 +89,11 @@ class BlobService(pb_grpc.BlobServiceServicer):
         chunks = self._blobs.read(request.digest, request.offset)
         while chunk := await asyncio.to_thread(next, chunks, b""):
             yield pb.DownloadResponse(chunk=chunk)
+
+
+def _close(opening: asyncio.Future[Upload]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().__exit__()
 
 
 async def _header(requests: AsyncIterator[pb.UploadRequest]) -> pb.UploadHeader:

@@ -69,9 +69,9 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         self, request: models.DeleteModelRequest, context: Context
     ) -> models.DeleteModelResponse:
         """Take a model off the list."""
-        await self._farm.library.model(request.digest)
-        await self._farm.store.delete_model(request.digest, now_us())
-        self._farm.library.forget(request.digest)
+        model = await self._farm.store.read(queries.find_model, request.digest)
+        await self._farm.store.delete_model(model.digest, now_us())
+        self._farm.library.forget(model.digest)
         return models.DeleteModelResponse()
 
     async def CheckModel(
@@ -133,7 +133,7 @@ class RecordingService(recordings_pb2_grpc.RecordingServiceServicer):
         self, request: recordings.DeleteRecordingRequest, context: Context
     ) -> recordings.DeleteRecordingResponse:
         """Take a recording file off the list."""
-        await self._farm.library.recording(request.digest)
-        await self._farm.store.delete_recording(request.digest, now_us())
-        self._farm.library.forget(request.digest)
+        recording = await self._farm.store.read(queries.find_recording, request.digest)
+        await self._farm.store.delete_recording(recording.digest, now_us())
+        self._farm.library.forget(recording.digest)
         return recordings.DeleteRecordingResponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,22 @@ def unfinished_jobs(connection: Connection) -> list[JobStatus]:
         select(jobs).where(jobs.c.state.not_in(final)).order_by(jobs.c.created_us, jobs.c.id)
     )
     return [status_of(row) for row in rows]
+
+
+def unfinished_events(connection: Connection) -> dict[str, list[JobEvent]]:
+    """The steps of all jobs that are not final, by job, in order."""
+    jobs, events = schema.JOBS, schema.EVENTS
+    final = [state.value for state in FINAL]
+    rows = connection.execute(
+        select(events)
+        .join(jobs, jobs.c.id == events.c.job)
+        .where(jobs.c.state.not_in(final), events.c.sequence > 0)
+        .order_by(events.c.job, events.c.sequence)
+    )
+    found: dict[str, list[JobEvent]] = defaultdict(list)
+    for row in rows:
+        found[row.job].append(event_of(row))
+    return found
 
 
 def list_jobs(

@@ -11,9 +11,12 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import ClauseElement
 
 logger = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -47,6 +50,7 @@ class Writer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -57,8 +61,9 @@ class Writer:
         return future
 
     def close(self) -> None:
-        """Commit what waits and end the thread."""
+        """Commit what waits and end the thread; a database that is locked then is given up."""
         self._waiting.put(None)
+        self._closing.set()
         self._thread.join()
 
     def _work(self) -> None:
@@ -83,8 +88,7 @@ class Writer:
 
     def _batch(self, connection: Connection, items: list[_Item]) -> None:
         try:
-            with connection.begin():
-                answers: list[Any] = [item.change(connection) for item in items]
+            answers = self._patiently(connection, items)
         except Exception as error:  # whatever the database says belongs to the caller
             if len(items) == 1:
                 _hand_back(items, [error])
@@ -94,6 +98,22 @@ class Writer:
                 self._batch(connection, [item])
             return
         _hand_back(items, answers)
+
+    def _patiently(self, connection: Connection, items: list[_Item]) -> list[Any]:
+        """Commit; wait while the database is locked or its disk full, as nothing may be skipped.
+
+        What was moved in memory relies on its change being stored before any later one.
+        """
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                with connection.begin():
+                    return [item.change(connection) for item in items]
+            except OperationalError as error:
+                if self._closing.wait(wait_s):
+                    raise
+                logger.error("the database cannot be written, trying again: %s", error.orig)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
 class _Item:

@@ -1,0 +1,76 @@
+"""Flags of the settings, and what the values of flags may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}; a number of seconds above 0 is wanted")
+    return found
+
+
+def limit(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; a whole number from 1 is wanted")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text}; a number is wanted") from None
+
+
+def number_or_off(text: str) -> float | str:
+    """A number or the word off."""
+    try:
+        return text if text == "off" else float(text)
+    except ValueError:
+        text = f"found {text}; a number or off is wanted"
+        raise argparse.ArgumentTypeError(text) from None
+
+
+SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
+    "--reset": {
+        "metavar": "[LAYER=]MODE", "action": "append",
+        "help": "subtract or zero, for all layers or one; repeatable",
+    },
+    "--lower-clip": {
+        "metavar": "X", "type": number, "help": "lower clip of the state, times threshold",
+    },
+    "--input-dt-us": {
+        "metavar": "US", "type": number_or_off, "help": "time step for which NIR's r was written",
+    },
+    "--decimator": {
+        "metavar": "LAYER=N", "action": "append",
+        "help": "1 output spike in N passes; repeatable",
+    },
+    "--monitor": {
+        "metavar": "L1,L2", "help": "layers to record besides the exit layer",
+    },
+    "--core": {
+        "metavar": "LAYER=CORE", "action": "append", "help": "pin a layer; repeatable",
+    },
+    "--polarity": {
+        "metavar": "WORD", "help": "keep, merge, on or off",
+    },
+    "--slow-clock-hz": {
+        "metavar": "HZ", "type": number_or_off,
+        "help": "rate of the slow clock that drives biases",
+    },
+    "--state": {
+        "metavar": "WORD", "help": "reset or keep neurons between recordings",
+    },
+}  # fmt: skip
