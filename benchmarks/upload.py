@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -25,44 +26,60 @@ from speckfarm.upload import CHUNK_BYTES, Source, file_source, send_missing
 MIB = 2**20
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One file, to the farm and to nobody."""
+
+    hashed_mib_s: float
+    uploaded_mib_s: float
+    discarded_mib_s: float
+    cpu_ratio: float  # processor time of the farm's server by the bare one's
+
+
 def main() -> None:
     """Upload fresh bytes again and again, to the farm and to nobody by turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    uploads, discards, hashes, shares = [], [], [], []
     with (
         FarmUnderTest(simulated(1)) as farm,
         BareServer() as bare,
         tempfile.TemporaryDirectory() as folder,
     ):
-        connection = Connection(find_endpoint(farm.address, farm.token))
-        for repeat in range(options.repeats + 1):
-            path = _recording(Path(folder), options.mib, seed=repeat)
-            began = time.perf_counter()
-            source = file_source(path)
-            busy = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
-            hashed = time.perf_counter()
-            send_missing(connection, [source])
-            sent = time.perf_counter()
-            _discard(bare.address, source)
-            discarded = time.perf_counter()
-            path.unlink()
-            if repeat:  # the first one warms up
-                hashes.append(options.mib / (hashed - began))
-                uploads.append(options.mib / (sent - hashed))
-                discards.append(options.mib / (discarded - sent))
-                used = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
-                shares.append((used[0] - busy[0]) / (used[1] - busy[1]))
-        connection.close()
+        files = (
+            _recording(Path(folder), options.mib, seed=seed) for seed in range(options.repeats + 1)
+        )
+        _, *rounds = [_upload(path, farm, bare) for path in files]  # the first one warms up
     print(f"\nupload of a {options.mib} MiB recording in chunks of {CHUNK_BYTES // 1024} KiB")
-    say("to the farm, hashed and durable", uploads, "MiB/s")
-    say("to a server that throws it away", discards, "MiB/s")
-    pairs = zip(uploads, discards, strict=True)
-    say("RATIO", [upload / discard for upload, discard in pairs], "x", goal=">= 0.8")
-    say("RATIO of the servers' processor time", shares, "x")
-    say("hashing the file before that, on the client", hashes, "MiB/s")
+    say("to the farm, hashed and durable", [each.uploaded_mib_s for each in rounds], "MiB/s")
+    say("to a server that throws it away", [each.discarded_mib_s for each in rounds], "MiB/s")
+    ratios = [each.uploaded_mib_s / each.discarded_mib_s for each in rounds]
+    say("RATIO", ratios, "x", goal=">= 0.8")
+    say("RATIO of the servers' processor time", [each.cpu_ratio for each in rounds], "x")
+    say("hashing the file before, on the client", [each.hashed_mib_s for each in rounds], "MiB/s")
+
+
+def _upload(path: Path, farm: FarmUnderTest, bare: BareServer) -> Round:
+    connection = Connection(find_endpoint(farm.address, farm.token))
+    began = time.perf_counter()
+    source = file_source(path)
+    before = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
+    hashed = time.perf_counter()
+    send_missing(connection, [source])
+    sent = time.perf_counter()
+    _discard(bare.address, source)
+    discarded = time.perf_counter()
+    connection.close()
+    after = [cpu_seconds(pid) for pid in (farm.process.pid, bare.process_id)]
+    mib = path.stat().st_size / MIB
+    path.unlink()
+    return Round(
+        hashed_mib_s=mib / (hashed - began),
+        uploaded_mib_s=mib / (sent - hashed),
+        discarded_mib_s=mib / (discarded - sent),
+        cpu_ratio=(after[0] - before[0]) / (after[1] - before[1]),
+    )
 
 
 def _recording(folder: Path, mib: int, *, seed: int) -> Path:

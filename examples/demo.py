@@ -57,9 +57,8 @@ def run_digits(address: str, token: str) -> None:
         print("\nspeckfarm latency --by board  (from SQLite)\n")
         for row in farm.latency(by="board"):
             lag = row.latency
-            print(
-                f"{row.key}: {lag.n} output spikes, p50 {lag.p50_us:.1f} us, p99 {lag.p99_us:.1f} us"
-            )
+            percentiles = f"p50 {lag.p50_us:.1f} us, p99 {lag.p99_us:.1f} us"
+            print(f"{row.key}: {lag.n} output spikes, {percentiles}")
         print(
             f"\naccuracy {result.accuracy:.2f} on {len(result.recordings)} digits, "
             f"p99 lag {result.latency.p99_us:.1f} us"
