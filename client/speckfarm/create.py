@@ -15,6 +15,7 @@ from speckfarm.operands import (
     RecordingLike,
     model_name,
     register_model,
+    register_models,
     register_recordings,
 )
 from speckfarm.options import (
@@ -82,7 +83,7 @@ def create_benchmark(
         chip=queue.get("chip") or "",
         board_kind=kind_number(queue.get("kind")),
         request_id=queue.get("request_id") or uuid.uuid4().hex,
-        models=[register_model(connection, model) for model in models],
+        models=register_models(connection, models),
         recordings=register_recordings(connection, recordings),
     )
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.arrays import EventArray, as_event_array, recording_file
-from speckfarm.errors import Exhausted, NotFound, about
+from speckfarm.errors import BadRequest, Exhausted, NotFound, about
 from speckfarm.upload import NOTABLE_BYTES, Source, bytes_source, file_source, send_missing
 from speckfarm.v1 import info_pb2, models_pb2, recordings_pb2
 
@@ -48,9 +48,20 @@ def register_model(connection: Connection, model: ModelLike) -> str:
     digest = upload_model(connection, model)
     if source is not None:
         request = models_pb2.CreateModelRequest(digest=digest, name=source.name)
-        with about(source.name):
-            connection.call(connection.models.CreateModel, request)
+        connection.call(connection.models.CreateModel, request)
     return digest
+
+
+def register_models(connection: Connection, models: Sequence[ModelLike]) -> list[str]:
+    """Digests of registered models, in order; of several, a refused one is named."""
+    if len(models) == 1:
+        return [register_model(connection, models[0])]
+    digests = []
+    for model in models:
+        name = NAME_FROM_MEMORY if isinstance(model, bytes) else Path(model).name
+        with about(name):
+            digests.append(register_model(connection, model))
+    return digests
 
 
 def model_name(connection: Connection, digest: str) -> str | None:
@@ -96,6 +107,8 @@ def _check_size(connection: Connection, file: Path, what: str) -> None:
     if 0 < allowed < size:
         text = f"{file} has {size} bytes; a {what} may have {allowed} on this farm"
         metadata = {"path": str(file), "found_bytes": str(size), "allowed_bytes": str(allowed)}
+        if what == "model":  # the reasons that the farm itself would give
+            raise BadRequest("MODEL_TOO_LARGE", text, metadata=metadata)
         raise Exhausted("UPLOAD_TOO_LARGE", text, metadata=metadata)
 
 

@@ -22,6 +22,7 @@ GC_THRESHOLD = 20_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command; returns its exit code: 0 done, 1 refused, 2 usage."""
     options = _parser().parse_args(arguments)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it says to people, errors say better
     os.umask(0o077)  # data, tokens and keys are this OS user's
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
