@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from speckfarm_server.boards.wire import Message
-from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job import JobError
 from speckfarm_server.job_result import (
     JobResult,
@@ -16,7 +15,7 @@ from speckfarm_server.job_result import (
     StageTimes,
     accuracy_of,
 )
-from speckfarm_server.latency import Latency, merge
+from speckfarm_server.latency import Latency
 from speckfarm_server.live import LiveJob
 from speckfarm_server.observe import observe
 from speckfarm_server.store.steps import event_row
@@ -26,7 +25,6 @@ from speckfarm_server.store.writer import Row
 def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags: str) -> JobResult:
     """Put together what the board reported. `spikes` and `lags` are digests of stored blobs."""
     recordings = tuple(_recording(plain) for plain in done["recordings"])
-    latency, histogram = _merged_lags(recordings)
     started_us = live.started_us or released_us
     return JobResult(
         job=live.spec.id,
@@ -34,8 +32,8 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         board_kind=live.spec.board_kind.value,
         recordings=recordings,
         accuracy=accuracy_of(recordings),
-        latency=latency,
-        histogram=histogram,
+        latency=None if done["latency"] is None else Latency(**done["latency"]),
+        histogram=bytes.fromhex(done["histogram"]),
         findings=(*live.spec.findings, *observe(recordings)),
         timings=StageTimes(
             queue_ms=(started_us - live.spec.created_us) / 1e3,
@@ -51,16 +49,6 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         assumptions=done["assumptions"],
         exit_spikes=done["exit_spikes"],
     )
-
-
-def _merged_lags(recordings: tuple[RecordingResult, ...]) -> tuple[Latency | None, bytes]:
-    """Lags of the exit layer over all recordings: figures, and the histogram as bytes."""
-    if not recordings:
-        return None, b""
-    lags = [recording.lags[0] for recording in recordings]
-    histograms = [Histogram.from_bytes(each.histogram) for each in lags]
-    latency = merge(list(zip((each.latency for each in lags), histograms, strict=True)))
-    return latency, lags[0].histogram if len(lags) == 1 else merge_all(histograms).to_bytes()
 
 
 def _recording(plain: dict[str, Any]) -> RecordingResult:

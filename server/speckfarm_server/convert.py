@@ -197,7 +197,10 @@ def job_message(status: JobStatus, waiting_reason: str = "") -> jobs_pb2.Job:
 
 def state_message(state: JobState) -> jobs_pb2.JobState.ValueType:
     """Write a job state."""
-    return jobs_pb2.JobState.Value(f"JOB_STATE_{state.value}")
+    return _STATES[state]
+
+
+_STATES = {state: jobs_pb2.JobState.Value(f"JOB_STATE_{state.value}") for state in JobState}
 
 
 def state_of(value: jobs_pb2.JobState.ValueType) -> JobState:

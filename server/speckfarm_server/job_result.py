@@ -111,7 +111,10 @@ def finding_from_plain(plain: dict[str, Any]) -> Finding:
 
 
 def _without_histogram(value: object) -> dict[str, object]:
-    return {name: field for name, field in vars(value).items() if name != "histogram"}
+    plain = vars(value)
+    if "histogram" not in plain:
+        return plain
+    return {name: field for name, field in plain.items() if name != "histogram"}
 
 
 _ENCODER = json.JSONEncoder(default=_without_histogram)

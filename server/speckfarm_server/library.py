@@ -52,6 +52,7 @@ class Library:
 
     def __init__(self, folder: Path, *, store: Store, blobs: Blobs, parser: ParseHost) -> None:
         self._folder = folder
+        self._recording_folder = folder / "recordings"
         self._store = store
         self._blobs = blobs
         self._parser = parser
@@ -147,16 +148,14 @@ class Library:
         """The configuration of an accepted job, serialised for its board's process."""
         return await self._serialised.get(spec.configuration, lambda: self._serialise(spec))
 
-    def recording_path(self, digest: str) -> Path:
-        """The normalised file of a recording; `prepare` makes sure that it is there."""
-        return self._folder / "recordings" / f"{digest}.events"
-
-    async def prepare(self, spec: JobSpec) -> None:
-        """Make again what the cache lost, so that a queued job can start."""
-        for digest in spec.recordings:
-            if not self.recording_path(digest).is_file():
+    async def recording_files(self, spec: JobSpec) -> list[tuple[str, str]]:
+        """Digest and normalised file of a job's recordings; what the cache lost is made again."""
+        found = [(digest, self._recording_path(digest)) for digest in spec.recordings]
+        for digest, path in found:
+            if not path.is_file():
                 self._files.drop(digest)
                 await self._file(digest, (await self.recording(digest)).name)
+        return [(digest, str(path)) for digest, path in found]
 
     def _uploaded(self, digest: str) -> Path:
         if self._blobs.has(digest):
@@ -200,11 +199,14 @@ class Library:
             raise WrongState("CONFIGURATION_CHANGED", message, job=spec.id)
         return configurations.to_bytes(report.configuration)
 
+    def _recording_path(self, digest: str) -> Path:
+        return self._recording_folder / f"{digest}.events"
+
     async def _file(self, digest: str, name: str) -> Recordings:
         return await self._files.get(digest, lambda: self._read_recording(digest, name))
 
     async def _read_recording(self, digest: str, name: str) -> Recordings:
-        target = self.recording_path(digest)
+        target = self._recording_path(digest)
         if target.is_file():
             try:
                 return await asyncio.to_thread(from_file, target)

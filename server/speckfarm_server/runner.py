@@ -7,7 +7,6 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from speckfarm_server.blobs import Blobs
@@ -41,16 +40,12 @@ _BOARD_CLASSES = tuple(_TRIES)
 class Library(Protocol):
     """Where a runner gets what a job needs."""
 
-    async def prepare(self, spec: JobSpec) -> None:
-        """Make again what its cache lost."""
+    async def recording_files(self, spec: JobSpec) -> list[tuple[str, str]]:
+        """Digest and normalised file of each recording."""
         ...
 
     async def configuration_bytes(self, spec: JobSpec) -> bytes:
         """The job's configuration, serialised."""
-        ...
-
-    def recording_path(self, digest: str) -> Path:
-        """The normalised file of a recording."""
         ...
 
 
@@ -146,11 +141,16 @@ class Runner:
     async def _run(self, live: LiveJob) -> tuple[Message | None, BoardFault | None]:
         """What the board said last: `done`, or why not."""
         try:
-            await self._library.prepare(live.spec)
+            recordings = await self._library.recording_files(live.spec)
             configuration = await self._library.configuration_bytes(live.spec)
             is_wanted = live.state is not JobState.CANCELLING and not self._timed_out
             if is_wanted:  # else it ended before the board heard of it
-                return await self._listen(live, configuration)
+                task = {
+                    "configuration": live.spec.configuration,
+                    "recordings": recordings,
+                    "keep_lags": live.spec.keep_lags,
+                }
+                return await self._listen(live, task, configuration)
         except BoardFault as fault:
             if not self._timed_out:
                 return None, fault
@@ -163,9 +163,9 @@ class Runner:
         return None, _late(live)
 
     async def _listen(
-        self, live: LiveJob, configuration: bytes
+        self, live: LiveJob, task: dict[str, Any], configuration: bytes
     ) -> tuple[Message | None, BoardFault | None]:
-        async for message in self.host.run(self._task_for(live), configuration):
+        async for message in self.host.run(task, configuration):
             if message["op"] == "done":
                 return message, None
             if message["op"] == "failed":
@@ -173,14 +173,6 @@ class Runner:
             if message["op"] == "progress":
                 self._note(message)
         return None, _late(live)  # or cancelled, which the job's state tells
-
-    def _task_for(self, live: LiveJob) -> dict[str, Any]:
-        paths = [(d, str(self._library.recording_path(d))) for d in live.spec.recordings]
-        return {
-            "configuration": live.spec.configuration,
-            "recordings": paths,
-            "keep_lags": live.spec.keep_lags,
-        }
 
     def _note(self, message: Message) -> None:
         """Tell what the board does if it still does it in a moment."""

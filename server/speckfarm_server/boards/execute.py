@@ -15,8 +15,9 @@ from speckfarm.events import FEATURE_SHIFT, LAYER_SHIFT, TIME_SHIFT, X_SHIFT, Y_
 from speckfarm_server.boards.board import Board, Chunk
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import LayerActivity, LayerLags, RecordingResult
-from speckfarm_server.latency import decide, measure
+from speckfarm_server.latency import Latency, decide, measure, merge
 from speckfarm_server.recordings import Recordings, from_file, select_polarity
 
 # Output spikes of one job. They are held in memory (about 100 bytes each) until all is measured; a
@@ -46,6 +47,8 @@ class Outcome:
     spikes: bytes  # packed events of all recordings
     lags: bytes  # float64 lags of the exit layer, empty unless asked for
     exit_spikes: int
+    latency: Latency | None  # exit layer, all recordings; None for flash
+    histogram: bytes  # of the same; empty for flash
     configure_ms: float
     reset_ms: float
     run_ms: float
@@ -68,6 +71,7 @@ class Attempt:
         self._recordings: list[RecordingResult] = []
         self._spikes: list[PackedEvents] = []
         self._lags: list[NDArray[np.float64]] = []
+        self._merged: list[tuple[Latency, Histogram]] = []  # of the exit layer, to be merged
         self._activity: list[tuple[LayerActivity, ...]] = []
         self._exit_spikes = 0
         self._outputs = 0
@@ -137,8 +141,9 @@ class Attempt:
             )
             histogram = measured.histogram.to_bytes()
             lags.append(LayerLags(layer=layer, latency=measured.latency, histogram=histogram))
-            if layer == exit_layer and self._task.keep_lags:
-                self._lags.append(measured.lags_us)
+            if layer == exit_layer:
+                self._merged.append((measured.latency, measured.histogram))
+                self._lags += [measured.lags_us] if self._task.keep_lags else []
         self._progress("running", len(self._recordings))
         at_exit = output.layer == exit_layer
         decision = decide(
@@ -172,6 +177,10 @@ class Attempt:
             spikes=b"".join(spikes.astype("<u8").tobytes() for spikes in self._spikes),
             lags=b"".join(lags.astype("<f8").tobytes() for lags in self._lags),
             exit_spikes=self._exit_spikes,
+            latency=merge(self._merged) if self._merged else None,
+            histogram=merge_all([each for _, each in self._merged]).to_bytes()
+            if self._merged
+            else b"",
             configure_ms=self._stopwatch["configure"],
             reset_ms=self._stopwatch["reset"],
             run_ms=self._stopwatch["run"],

@@ -134,6 +134,8 @@ def _done(outcome: Outcome) -> dict[str, Any]:
         "layers": outcome.layers,
         "spike_bytes": len(outcome.spikes),
         "exit_spikes": outcome.exit_spikes,
+        "latency": outcome.latency,
+        "histogram": outcome.histogram,
         "configure_ms": outcome.configure_ms,
         "reset_ms": outcome.reset_ms,
         "run_ms": outcome.run_ms,
