@@ -180,6 +180,6 @@ def test_a_token_never_leaves_this_machine_in_clear(server: str) -> None:
 def test_a_server_with_tls_takes_no_call_in_clear(own: FarmProcess, tokens: dict[str, str]) -> None:
     with (
         speckfarm.connect(own.address, tokens["ada"]) as farm,
-        pytest.raises(speckfarm.FarmUnavailable),
+        pytest.raises(speckfarm.NotAllowed, match="speckfarm login"),
     ):
         farm.info()
