@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.farm_process import TWINS, FarmProcess
 
 # How long an example takes says something about the machine, not about the code.
-settings.register_profile("farm", deadline=None)
+settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("farm")
 
 SHARED = Path(__file__).parents[2] / "shared"
