@@ -169,6 +169,7 @@ def _row(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         "accuracy": optional(point, "accuracy"),
         "output_spikes": _output_spikes(point),
         "synops": _synops(point),
+        "synops_by_layer": _synops_by_layer(point),
         "lags": latency.n,
         "p50_us": rounded(latency.p50_us),
         "p90_us": rounded(latency.p90_us),
@@ -187,6 +188,13 @@ def _synops(point: benchmarks_pb2.BenchmarkPoint) -> int | None:
     if not point.layers or not all(layer.HasField("synops") for layer in point.layers):
         return None  # not counted on a real board
     return sum(layer.synops for layer in point.layers)
+
+
+def _synops_by_layer(point: benchmarks_pb2.BenchmarkPoint) -> str | None:
+    """One figure for each layer, in order, as "12/34/56": one cell whatever the models' layers."""
+    if _synops(point) is None:
+        return None
+    return "/".join(str(layer.synops) for layer in point.layers)
 
 
 def _point_dict(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
