@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,7 +19,7 @@ from speckfarm_server.errors import AlreadyExists, BadInput, NotFound, WrongStat
 from speckfarm_server.job import BoardKind, JobSpec, JobState, JobStatus
 from speckfarm_server.live import LiveJob, first_event, first_row
 from speckfarm_server.settings import Settings
-from speckfarm_server.store import queries, users
+from speckfarm_server.store import database, queries, users
 from speckfarm_server.store.database import HEAD, open_engine, upgrade
 from speckfarm_server.store.rows import Page
 from speckfarm_server.store.schema import METADATA
@@ -143,6 +145,31 @@ def test_the_same_request_id_and_body_give_the_first_job_and_another_body_is_ref
     assert (first, again) == (None, "job-0")
     assert refusal.value.reason == "REQUEST_ID_REUSED"
     assert len(store.read_now(queries.unfinished_jobs)) == 1
+
+
+def test_a_change_waits_while_the_database_is_locked_and_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    store = Store(tmp_path / "farm.db")
+    said = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: said.set()  # type: ignore[method-assign]
+    logging.getLogger("speckfarm_server.store.writer").addHandler(handler)
+
+    async def write_while_locked() -> None:
+        with closing(sqlite3.connect(tmp_path / "farm.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            written = store.write(store.steps.accept([spec()], [first_row(spec())]))
+            assert await asyncio.to_thread(said.wait, 20)
+            other.execute("ROLLBACK")
+        await written
+
+    asyncio.run(write_while_locked())
+    logging.getLogger("speckfarm_server.store.writer").removeHandler(handler)
+
+    assert store.read_now(queries.find_job, "job-0").state is JobState.QUEUED
+    store.close()
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(store: Store) -> None:

@@ -49,6 +49,9 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Prepared statements reach the driver itself, so its errors come as they are.
+        driver: Any = engine.dialect.loaded_dbapi
+        self._passing = (OperationalError, driver.OperationalError)
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -109,10 +112,10 @@ class Writer:
             try:
                 with connection.begin():
                     return [item.change(connection) for item in items]
-            except OperationalError as error:
+            except self._passing as error:
                 if self._closing.wait(wait_s):
                     raise
-                logger.error("the database cannot be written, trying again: %s", error.orig)
+                logger.error("the database cannot be written, trying again: %s", error)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
