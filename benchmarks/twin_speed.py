@@ -129,7 +129,7 @@ def circling_blob(shape: tuple[int, int, int], rate_hz: float, seconds: float) -
 
 def _as_torch(network: Network) -> torch.nn.Sequential:
     modules: list[torch.nn.Module] = []
-    for layer in network.layers:
+    for number, layer in enumerate(network.layers):
         f, c, *kernel = layer.weights.shape
         weights = torch.nn.Conv2d(c, f, kernel, layer.stride, layer.padding, bias=False)
         weights.weight.data = torch.from_numpy(layer.weights)
@@ -137,7 +137,8 @@ def _as_torch(network: Network) -> torch.nn.Sequential:
             batch_size=1, spike_threshold=layer.threshold, min_v_mem=-layer.threshold
         )
         modules += [weights, neurons]
-        for pooling in layer.poolings:
+        after = [link.poolings for _, link in network.targets(number)] or [network.exit_poolings]
+        for pooling in after[0]:
             kind = torch.nn.AvgPool2d if pooling.kind == "average" else SumPool2d
             modules.append(kind(pooling.kernel_size))
     return torch.nn.Sequential(*modules)

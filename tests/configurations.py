@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from speckfarm_server.chip import output_size
-from speckfarm_server.configuration import Configuration, CoreConfiguration
+from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
 
 CORE = CoreConfiguration(
     core=2,
@@ -41,5 +41,10 @@ def core(features: int = 1, **changes: Any) -> CoreConfiguration:
 def configuration(*cores: CoreConfiguration, **changes: Any) -> Configuration:
     """A configuration of these cores, layers numbered in order."""
     numbered = tuple(replace(core, layer=layer) for layer, core in enumerate(cores))
-    made = Configuration(chip="speck2f", input_shape=cores[0].input_shape, cores=numbered)
+    made = Configuration(
+        chip="speck2f",
+        input_shape=cores[0].input_shape,
+        cores=numbered,
+        inputs=(Destination(core=cores[0].core),),
+    )
     return replace(made, **changes)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm_server.chip import output_size
-from speckfarm_server.network import Layer, Network, Pooling
+from speckfarm_server.network import Layer, Network, Pooling, Source
 
 Shape = tuple[int, int, int]
 
@@ -65,14 +65,14 @@ def pooling(size: int, *, kind: str = "sum", **changes: object) -> Pooling:
 def network(input_shape: Shape, *plans: Plan, seed: int = 0) -> Network:
     """A chain of layers with the shapes the chip's formula gives; the same for the same seed."""
     rng = np.random.default_rng(seed)
-    shape, layers = input_shape, []
+    shape, source, layers = input_shape, Source(), []
     for number, plan in enumerate(plans):
-        layer = _layer(plan, number, shape, rng)
+        layer = replace(_layer(plan, number, shape, rng), sources=(source,))
+        source = Source(layer=number, poolings=plan.poolings)
         features, height, width = layer.output_shape
-        factor = layer.pooling
-        shape = (features, height // factor, width // factor)
-        layers.append(layer)
-    return Network(input_shape=input_shape, layers=tuple(layers))
+        shape = (features, height // source.pooling, width // source.pooling)
+        layers.append(replace(layer, **plan.changes))  # type: ignore[arg-type]
+    return Network(input_shape=input_shape, layers=tuple(layers), exit_poolings=source.poolings)
 
 
 def digits_network(seed: int = 0) -> Network:
@@ -108,24 +108,20 @@ def _layer(plan: Plan, number: int, shape: Shape, rng: np.random.Generator) -> L
     channels, height, width = shape
     sides = (height, width) if plan.kernel is None else (plan.kernel, plan.kernel)
     weights = _filled(plan.weights, (plan.features, channels, *sides), rng)
-    return replace(
-        Layer(
-            name=f"conv{number}" if plan.kernel else f"linear{number}",
-            neuron_name=f"if{number}",
-            weights=weights,
-            bias=None if plan.bias is None else _filled(plan.bias, (plan.features,), rng),
-            stride=plan.stride,
-            padding=plan.padding,
-            is_linear=plan.kernel is None,
-            input_shape=shape,
-            output_shape=(
-                plan.features,
-                output_size(height, sides[0], plan.stride[0], plan.padding[0]),
-                output_size(width, sides[1], plan.stride[1], plan.padding[1]),
-            ),
-            poolings=plan.poolings,
+    return Layer(
+        name=f"conv{number}" if plan.kernel else f"linear{number}",
+        neuron_name=f"if{number}",
+        weights=weights,
+        bias=None if plan.bias is None else _filled(plan.bias, (plan.features,), rng),
+        stride=plan.stride,
+        padding=plan.padding,
+        is_linear=plan.kernel is None,
+        input_shape=shape,
+        output_shape=(
+            plan.features,
+            output_size(height, sides[0], plan.stride[0], plan.padding[0]),
+            output_size(width, sides[1], plan.stride[1], plan.padding[1]),
         ),
-        **plan.changes,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from speckfarm_server.check import REASONS
 from speckfarm_server.errors import Severity
-from speckfarm_server.network import Network
+from speckfarm_server.network import Network, Source
 from tests.networks import conv, digits_network, gesture_network, linear, network, pooling
 from tests.reports import found, only, report
 
@@ -152,13 +152,18 @@ def test_a_network_without_layers_is_refused() -> None:
         lambda v: {"groups": v},
         lambda v: {"input_shape": (v, v, v)},
         lambda v: {"output_shape": (v, v, v)},
-        lambda v: {"poolings": (pooling(v),)},
-        lambda v: {"poolings": (pooling(v, kind="average"),) * 3},
+        lambda v: {"sources": (Source(layer=0, poolings=(pooling(v),)),)},
+        lambda v: {"sources": (Source(layer=0, poolings=(pooling(v, kind="average"),) * 3),)},
+        lambda v: {"sources": (Source(layer=0, feature_shift=v or 1),)},
     ],
 )
 def test_hostile_integers_are_findings_not_crashes(value: int, change: Any) -> None:
     first, second = network((1, 4, 4), conv(2, 3, padding=1), conv(2, 3)).layers
-    made = report(Network(input_shape=(1, 4, 4), layers=(replace(first, **change(value)), second)))
+    layers = (first, replace(second, **change(value)))
+    if "sources" not in change(value):
+        layers = (replace(first, **change(value)), second)
+
+    made = report(Network(input_shape=(1, 4, 4), layers=layers))
 
     assert not made.deployable
     assert all(f.reason in REASONS for f in made.findings)

@@ -9,6 +9,7 @@ from speckfarm_server.configuration import (
     Configuration,
     CoreConfiguration,
     Destination,
+    DvsConfiguration,
     from_bytes,
     to_bytes,
 )
@@ -36,11 +37,31 @@ OTHER_CORE = {
     "decimator": 2,
     "destinations": (Destination(core=4, pooling=4),),
     "exit_pooling": 2,
+    "initial_state": np.zeros((2, 4, 4), np.int16),
+    "weights_kill": np.zeros((2, 1, 1, 1), np.bool_),
+    "biases_kill": np.zeros(2, np.bool_),
+    "neurons_kill": np.zeros((2, 4, 4), np.bool_),
+}
+OTHER_DVS = {
+    "merge": True,
+    "on_channel": False,
+    "off_channel": False,
+    "pooling": (1, 2),
+    "origin": (1, 0),
+    "cut": (127, 126),
+    "mirror": (False, True),
+    "mirror_diagonal": True,
+    "pass_sensor_events": True,
+    "monitor_enable": True,
+    "destinations": (Destination(core=3),),
 }
 OTHER = {
     "chip": "speck2e",
     "input_shape": (1, 4, 5),
     "cores": TWO[:1],
+    "inputs": (Destination(core=4),),
+    "dvs": DvsConfiguration(),
+    "vendor": {"readout.threshold": 1},
     "polarity": "merge",
     "slow_clock_hz": 100.0,
     "keep_state": True,
@@ -73,6 +94,13 @@ def test_every_field_of_a_core_changes_the_digest(name: str) -> None:
     assert changed.digest != made().digest
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(DvsConfiguration)])
+def test_every_field_of_the_dvs_layer_changes_the_digest(name: str) -> None:
+    changed = replace(made(), dvs=DvsConfiguration(**{name: OTHER_DVS[name]}))
+
+    assert changed.digest != replace(made(), dvs=DvsConfiguration()).digest
+
+
 @pytest.mark.parametrize(
     "change", [{"core": 6}, {"pooling": 1}, {"feature_shift": 1}, {"enable": False}]
 )
@@ -97,6 +125,21 @@ def test_memory_order_of_an_array_does_not_change_the_digest() -> None:
 
 
 def test_a_configuration_survives_its_bytes() -> None:
+    full = replace(
+        made(),
+        cores=(replace(made().cores[0], **OTHER_CORE), made().cores[1]),
+        dvs=DvsConfiguration(**OTHER_DVS),
+        vendor={"readout.threshold": 1},
+    )
+
+    read = from_bytes(to_bytes(full))
+
+    assert read.digest == full.digest
+    assert read.dvs == full.dvs
+    assert read.cores[0].destinations == full.cores[0].destinations
+
+
+def test_arrays_survive_the_bytes() -> None:
     read = from_bytes(to_bytes(made()))
 
     assert read.digest == made().digest

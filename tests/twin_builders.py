@@ -39,8 +39,9 @@ def core(weights: Any, size: tuple[int, int], **changes: Any) -> CoreConfigurati
 
 def chip(*cores: CoreConfiguration, **changes: Any) -> Configuration:
     """A chip with these cores in layer order."""
+    values = {"inputs": (Destination(core=cores[0].core),), **changes}
     return Configuration(
-        chip="speck2f", input_shape=cores[0].input_shape, cores=tuple(cores), **changes
+        chip="speck2f", input_shape=cores[0].input_shape, cores=tuple(cores), **values
     )
 
 

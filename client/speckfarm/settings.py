@@ -30,13 +30,19 @@ STATES = {"reset": pb.NEURON_STATE_RESET, "keep": pb.NEURON_STATE_KEEP}
 class SettingOptions(TypedDict, total=False):
     """Settings as keyword arguments; docs/reference/settings.md says what each does."""
 
-    reset: ResetWord | Mapping[int | Literal["all"], ResetWord]  # default "subtract"
-    lower_clip: float  # times the threshold; default -1
+    reset: (
+        ResetWord | Mapping[int | Literal["all"], ResetWord]
+    )  # default: as the file says, else "subtract"
+    lower_clip: float | None  # times the threshold; default: as the file says, else -1
     input_dt_us: float | None  # step for which NIR's r was written; None: r must be 1
     decimator: Mapping[int, int | None]  # layer -> N: 1 spike in N passes; None: off
     monitor: Iterable[int]  # layers recorded besides the exit layer
     cores: Mapping[int, int]  # layer -> core
     polarity: Literal["keep", "merge", "on", "off"]
+    input_pooling: int | tuple[int, int]  # (y, x) or one number for both: 1, 2 or 4
+    crop: tuple[int, int, int, int] | None  # left, top, width, height in sensor pixels
+    mirror: Literal["off", "x", "y", "xy"]
+    swap_xy: bool
     slow_clock_hz: float | None  # None: biases do nothing
     state: Literal["reset", "keep"]  # what happens to neurons between recordings
 
@@ -87,17 +93,21 @@ def unknown_setting(key: str, *, also_known: tuple[str, ...] = ()) -> BadRequest
 def settings_dict(settings: pb.Settings) -> dict[str, object]:
     """Settings with all defaults written out, as JSON has them."""
     return {
-        "reset": _word(RESETS, settings.reset, "subtract"),
+        "reset": _word(RESETS, settings.reset, None),
         "layer_reset": {
-            str(layer): _word(RESETS, mode, "subtract")
+            str(layer): _word(RESETS, mode, None)
             for layer, mode in sorted(settings.layer_reset.items())
         },
-        "lower_clip": settings.lower_clip if settings.HasField("lower_clip") else -1.0,
+        "lower_clip": settings.lower_clip if settings.HasField("lower_clip") else None,
         "input_dt_us": settings.input_dt_us if settings.HasField("input_dt_us") else None,
         "decimator": {str(k): n for k, n in sorted(settings.decimator.items())},
         "monitor": sorted(set(settings.monitor)),
         "cores": {str(k): core for k, core in sorted(settings.cores.items())},
         "polarity": _word(POLARITIES, settings.polarity, "keep"),
+        "input_pooling": [settings.input_pooling_y or 1, settings.input_pooling_x or 1],
+        "crop": _crop_list(settings.crop) if settings.HasField("crop") else None,
+        "mirror": "x" * settings.mirror_x + "y" * settings.mirror_y or "off",
+        "swap_xy": settings.swap_xy,
         "slow_clock_hz": settings.slow_clock_hz if settings.HasField("slow_clock_hz") else None,
         "state": _word(STATES, settings.state, "reset"),
     }
@@ -115,7 +125,8 @@ def _set_reset(settings: pb.Settings, value: object) -> None:
 
 
 def _set_lower_clip(settings: pb.Settings, value: object) -> None:
-    settings.lower_clip = _real(value)
+    if value is not None:
+        settings.lower_clip = _real(value)
 
 
 def _set_input_dt_us(settings: pb.Settings, value: object) -> None:
@@ -144,6 +155,28 @@ def _set_polarity(settings: pb.Settings, value: object) -> None:
     settings.polarity = _number(POLARITIES, value, "polarity")
 
 
+def _set_input_pooling(settings: pb.Settings, value: object) -> None:
+    sizes = _wholes(value, 2) if isinstance(value, Iterable) else [_whole(value)] * 2
+    settings.input_pooling_y, settings.input_pooling_x = sizes
+
+
+def _set_crop(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        left, top, width, height = _wholes(value, 4)
+        settings.crop.CopyFrom(pb.Crop(left=left, top=top, width=width, height=height))
+
+
+def _set_mirror(settings: pb.Settings, value: object) -> None:
+    axes = _number({"off": 0, "x": 1, "y": 2, "xy": 3}, value, "mirror")
+    settings.mirror_x, settings.mirror_y = bool(axes & 1), bool(axes & 2)
+
+
+def _set_swap_xy(settings: pb.Settings, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError("True or False is wanted")
+    settings.swap_xy = value
+
+
 def _set_slow_clock_hz(settings: pb.Settings, value: object) -> None:
     if value is not None:
         settings.slow_clock_hz = _real(value)
@@ -161,6 +194,10 @@ _WRITERS = {
     "monitor": _set_monitor,
     "cores": _set_cores,
     "polarity": _set_polarity,
+    "input_pooling": _set_input_pooling,
+    "crop": _set_crop,
+    "mirror": _set_mirror,
+    "swap_xy": _set_swap_xy,
     "slow_clock_hz": _set_slow_clock_hz,
     "state": _set_state,
 }
@@ -172,6 +209,10 @@ _EXAMPLES = {
     "monitor": "monitor=[0, 2]",
     "cores": "cores={0: 3}",
     "polarity": 'polarity="merge"',
+    "input_pooling": "input_pooling=2 or input_pooling=(2, 4)",
+    "crop": "crop=(32, 32, 64, 64)",
+    "mirror": 'mirror="x"',
+    "swap_xy": "swap_xy=True",
     "slow_clock_hz": "slow_clock_hz=1000",
     "state": 'state="keep"',
 }
@@ -192,6 +233,15 @@ def _whole(value: object) -> int:
         raise ValueError(f"{value!r} is no whole number") from None
 
 
+def _wholes(value: object, count: int) -> list[int]:
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise TypeError(f"{count} whole numbers are wanted")
+    numbers = [_whole(item) for item in value]
+    if len(numbers) != count:
+        raise ValueError(f"{count} whole numbers are wanted")
+    return numbers
+
+
 def _mapping(value: object) -> Mapping[object, object]:
     if not isinstance(value, Mapping):
         raise TypeError("a dict with layers as keys is wanted")
@@ -205,5 +255,9 @@ def _number(numbers: Mapping[str, Number], word: object, path: str) -> Number:
     return numbers[word]
 
 
-def _word(numbers: Mapping[str, Number], number: Number, default: str) -> str:
+def _crop_list(crop: pb.Crop) -> list[int]:
+    return [crop.left, crop.top, crop.width, crop.height]
+
+
+def _word(numbers: Mapping[str, Number], number: Number, default: str | None) -> str | None:
     return next((word for word, known in numbers.items() if known == number), default)

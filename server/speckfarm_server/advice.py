@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from speckfarm_server.build import lower_clip_of
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration
 from speckfarm_server.core_rules import Problem
@@ -148,7 +149,7 @@ def weight_twice_threshold(view: View) -> Iterator[Problem]:
 def threshold_low_zero(view: View) -> Iterator[Problem]:
     """threshold_low = 0 is a known bug of the chip."""
     if view.integers.threshold_low == 0:
-        clip = view.settings.lower_clip
+        clip = lower_clip_of(view.layer, view.settings)
         text = (
             f"The lower clip {clip:g} times the threshold quantises to 0, which the vendor names a "
             "chip bug; -1 is the highest safe value. Use a lower lower_clip, e.g. -1."
@@ -216,7 +217,7 @@ def _cause_of_silence(view: View) -> str:
         return "train it again or check the signs"
     if view.integers.bound_by == "bias":
         return "one bias is so large that it binds the common scale. Remove the biases"
-    if view.settings.lower_clip < -1:
-        clip = f"lower_clip = {view.settings.lower_clip:g}"
-        return f"{clip} takes the whole 16-bit range. Use a lower_clip closer to -1"
+    clip = lower_clip_of(view.layer, view.settings)
+    if clip < -1:
+        return f"lower_clip = {clip:g} takes the whole 16-bit range. Use a lower_clip closer to -1"
     return "they are too small beside the threshold. Use a smaller threshold"

@@ -22,6 +22,7 @@ from speckfarm_server.network_rules import (
     CONSEQUENCES,
     LAYER_RULES,
     NETWORK_RULES,
+    POOLING_RULES,
     check_network,
 )
 from speckfarm_server.place import Need, Placement, candidate_cores, find_contention, place
@@ -31,7 +32,9 @@ from speckfarm_server.settings import Settings
 
 # Every reason the check can give; docs/reference/checks.md explains each.
 REASONS: Mapping[str, Severity] = {
-    **dict.fromkeys((*NETWORK_RULES, *LAYER_RULES, *RULES, "NO_PLACEMENT"), Severity.ERROR),
+    **dict.fromkeys(
+        (*NETWORK_RULES, *LAYER_RULES, *POOLING_RULES, *RULES, "NO_PLACEMENT"), Severity.ERROR
+    ),
     **{reason: severity for reason, (severity, _) in ADVICE.items()},
     "INPUT_FEATURES_SILENT": Severity.WARNING,
     "SYNOPS_PER_EVENT": Severity.INFO,

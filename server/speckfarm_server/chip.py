@@ -43,6 +43,15 @@ class Chip:
     weight: tuple[int, int] = (-128, 127)
     bias: tuple[int, int] = (-32768, 32767)
     feature_shift: tuple[int, int] = (0, 1023)
+    # Destination number of the readout layer; None: no core can name it. Set by public 2e/2f
+    # scripts (sinabs' readout notebook); samna 0.7.1 allows cores only.
+    readout: int | None = 12
+    sensor_size: int = 128  # pixels per axis
+    dvs_poolings: tuple[int, ...] = (1, 2, 4)  # each axis by itself
+    dvs_destinations: int = 2
+    # Crop in sensor pixels, then pool (samna 0.7.1); else pool, then crop in pooled pixels
+    # (Datasheet section 3; sinabs 3.1.3 dvs_layer.py writes 2e/2f so).
+    dvs_crops_first: bool = False
     # Two sources into the same input features (addition). Refused by samna 0.7.1; sinabs 3 deploys
     # such networks on 2e/2f.
     fan_in_overlap: bool = True
@@ -68,7 +77,14 @@ def _cores() -> tuple[CoreLimits, ...]:
 CHIPS = {
     "speck2f": Chip(name="speck2f", cores=_cores()),
     "speck2e": Chip(name="speck2e", cores=_cores()),
-    "speck2b": Chip(name="speck2b", cores=_cores(), poolings=(1, 2, 4, 8), fan_in_overlap=False),
+    "speck2b": Chip(
+        name="speck2b",
+        cores=_cores(),
+        poolings=(1, 2, 4, 8),
+        fan_in_overlap=False,
+        readout=None,
+        dvs_crops_first=True,
+    ),
 }
 
 # Decimator: 1 spike in N passes; register code -> N (Datasheet table T4; there is no 64).

@@ -41,7 +41,7 @@ def _read_settings(data: bytes) -> Settings:
         if message.HasField(name)
     }
     return Settings(
-        reset=_word(settings_pb2.ResetMode, message.reset, "subtract"),
+        reset=_word(settings_pb2.ResetMode, message.reset, "") or None,
         layer_reset={
             layer: _word(settings_pb2.ResetMode, mode, "subtract")
             for layer, mode in message.layer_reset.items()
@@ -50,6 +50,10 @@ def _read_settings(data: bytes) -> Settings:
         monitor=tuple(message.monitor),
         cores=dict(message.cores),
         polarity=_word(settings_pb2.Polarity, message.polarity, "keep"),
+        input_pooling=(message.input_pooling_y or 1, message.input_pooling_x or 1),
+        crop=_crop(message.crop) if message.HasField("crop") else None,
+        mirror="x" * message.mirror_x + "y" * message.mirror_y or "off",
+        swap_xy=message.swap_xy,
         state=_word(settings_pb2.NeuronState, message.state, "reset", "NEURON_STATE_"),
         **optional,
     )
@@ -65,7 +69,7 @@ def _write_settings(canonical: str) -> settings_pb2.Settings:
     settings = from_canonical(canonical)
     modes = settings_pb2.ResetMode
     return settings_pb2.Settings(
-        reset=modes.Value(f"RESET_MODE_{settings.reset.upper()}"),
+        reset=modes.Value(f"RESET_MODE_{(settings.reset or 'unspecified').upper()}"),
         layer_reset={
             layer: modes.Value(f"RESET_MODE_{mode.upper()}")
             for layer, mode in settings.layer_reset.items()
@@ -78,7 +82,24 @@ def _write_settings(canonical: str) -> settings_pb2.Settings:
         polarity=settings_pb2.Polarity.Value(f"POLARITY_{settings.polarity.upper()}"),
         slow_clock_hz=settings.slow_clock_hz,
         state=settings_pb2.NeuronState.Value(f"NEURON_STATE_{settings.state.upper()}"),
+        input_pooling_y=settings.input_pooling[0],
+        input_pooling_x=settings.input_pooling[1],
+        crop=_crop_message(settings.crop),
+        mirror_x="x" in settings.mirror,
+        mirror_y="y" in settings.mirror,
+        swap_xy=settings.swap_xy,
     )
+
+
+def _crop(message: settings_pb2.Crop) -> tuple[int, int, int, int]:
+    return message.left, message.top, message.width, message.height
+
+
+def _crop_message(crop: tuple[int, int, int, int] | None) -> settings_pb2.Crop | None:
+    if crop is None:
+        return None
+    left, top, width, height = crop
+    return settings_pb2.Crop(left=left, top=top, width=width, height=height)
 
 
 def kind_of(value: boards_pb2.BoardKind.ValueType) -> BoardKind | None:

@@ -33,9 +33,16 @@ def core_used_twice(configuration: Configuration, _: Chip) -> Iterator[LinkProbl
 
 
 def input_shape(configuration: Configuration, _: Chip) -> Iterator[LinkProblem]:
-    """The first layer takes what the recordings bring."""
-    for core in configuration.cores[:1]:
-        if core.input_shape != configuration.input_shape:
+    """The layers that recorded events reach take what the recordings bring."""
+    features, *size = configuration.input_shape
+    for way in configuration.inputs:
+        core = configuration.core_of(way.core)
+        if core is None:
+            continue  # DESTINATION_NOT_CONFIGURED says it
+        fed = any(to.core == way.core for _, to in _slots(configuration, enabled=True))
+        # Features of a core that others feed too are FAN_IN_COUNT's.
+        wanted = core.input_shape[1:] if fed else core.input_shape
+        if (tuple(size) if fed else (features, *size)) != wanted:
             text = (
                 f"The network's input is {configuration.input_shape} (c, h, w), but its first "
                 f"layer takes {core.input_shape}. Make them equal."
@@ -247,6 +254,10 @@ def _fan_in(configuration: Configuration) -> Iterator[tuple[CoreConfiguration, l
     for core, to, _ in _links(configuration):
         end = to.feature_shift + core.output_shape[0]
         ranges.setdefault(to.core, []).append((to.feature_shift, end))
+    for way in configuration.inputs:
+        if way.core in ranges:
+            end = way.feature_shift + configuration.input_shape[0]
+            ranges[way.core].append((way.feature_shift, end))
     for core in configuration.cores:
         if core.core in ranges:
             yield core, sorted(ranges[core.core])

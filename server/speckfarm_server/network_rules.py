@@ -16,6 +16,7 @@ from speckfarm_server.rules import finding
 from speckfarm_server.settings import Settings
 
 LayerRule: TypeAlias = Callable[[Layer, Chip, Settings], Iterator[Problem]]
+PoolingRule: TypeAlias = Callable[[Pooling], Iterator[Problem]]
 NetworkRule: TypeAlias = Callable[[Network, Chip, Settings], Iterator[Problem]]
 R_TOLERANCE = 1e-6  # files hold 1/dt in float32
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -32,6 +33,10 @@ def check_network(network: Network, chip: Chip, settings: Settings) -> list[Find
         for reason, layer_rule in LAYER_RULES.items():
             for problem in layer_rule(layer, chip, settings):
                 found.append(finding(reason, Severity.ERROR, number, *problem))
+        for pool in _poolings_after(network, number):
+            for reason, pooling_rule in POOLING_RULES.items():
+                for problem in pooling_rule(pool):
+                    found.append(finding(reason, Severity.ERROR, number, *problem))
     return found
 
 
@@ -114,33 +119,49 @@ def groups(layer: Layer, *_: object) -> Iterator[Problem]:
         yield text, {"groups": layer.groups}
 
 
-def pooling_square(layer: Layer, *_: object) -> Iterator[Problem]:
-    """A core has one pooling for both axes."""
-    for pool in layer.poolings:
-        height, width = pool.kernel_size
-        if height != width:
-            text = f"Pooling {pool.name!r} is {height} x {width}; only square pooling exists."
-            yield text, {"pooling": pool.name, "height": height, "width": width}
+def merge_scales(layer: Layer, *_: object) -> Iterator[Problem]:
+    """Sources that are added have been averaged over equally many pixels.
 
-
-def pooling_stride(layer: Layer, *_: object) -> Iterator[Problem]:
-    """Pooling windows do not overlap and leave nothing out."""
-    for pool in layer.poolings:
-        if pool.stride != pool.kernel_size:
+    A weight serves all of them. sinabs 3.1.3 refuses it too, unless given a `rescale_fn`; its
+    `rescale_method_1` takes half the mean factor, which is another function.
+    """
+    scales: dict[int, set[float]] = {}
+    for source in layer.sources:
+        scales.setdefault(source.feature_shift, set()).add(source.weight_scale)
+    for found in scales.values():
+        if len(found) > 1:
+            listed = ", ".join(f"1/{1 / scale:g}" for scale in sorted(found))
             text = (
-                f"Pooling {pool.name!r} has kernel {_pair(pool.kernel_size)} and stride "
-                f"{_pair(pool.stride)}; a core only divides coordinates. Make the stride equal the "
-                "kernel."
+                f"Adds inputs that average pooling divides differently, by {listed}; a core has "
+                "one weight for both. Use SumPool2d, or the same AvgPool2d, on every branch."
             )
-            yield text, _pooling_figures(pool)
+            yield text, {"factors": listed}
 
 
-def pooling_padding(layer: Layer, *_: object) -> Iterator[Problem]:
+def pooling_square(pool: Pooling) -> Iterator[Problem]:
+    """A core has one pooling for both axes."""
+    height, width = pool.kernel_size
+    if height != width:
+        text = f"Pooling {pool.name!r} is {height} x {width}; only square pooling exists."
+        yield text, {"pooling": pool.name, "height": height, "width": width}
+
+
+def pooling_stride(pool: Pooling) -> Iterator[Problem]:
+    """Pooling windows do not overlap and leave nothing out."""
+    if pool.stride != pool.kernel_size:
+        text = (
+            f"Pooling {pool.name!r} has kernel {_pair(pool.kernel_size)} and stride "
+            f"{_pair(pool.stride)}; a core only divides coordinates. Make the stride equal the "
+            "kernel."
+        )
+        yield text, _pooling_figures(pool)
+
+
+def pooling_padding(pool: Pooling) -> Iterator[Problem]:
     """Pooling is not padded."""
-    for pool in layer.poolings:
-        if pool.padding != (0, 0):
-            text = f"Pooling {pool.name!r} has padding {_pair(pool.padding)}; use 0."
-            yield text, {**_pooling_figures(pool), "padding": _pair(pool.padding)}
+    if pool.padding != (0, 0):
+        text = f"Pooling {pool.name!r} has padding {_pair(pool.padding)}; use 0."
+        yield text, {**_pooling_figures(pool), "padding": _pair(pool.padding)}
 
 
 def threshold_uniform(layer: Layer, *_: object) -> Iterator[Problem]:
@@ -211,14 +232,17 @@ LAYER_RULES: Mapping[str, LayerRule] = {
     "LINEAR_INPUT_TOO_LARGE": linear_input,
     "DILATION_UNSUPPORTED": dilation,
     "GROUPS_UNSUPPORTED": groups,
-    "NON_SQUARE_POOLING": pooling_square,
-    "POOLING_STRIDE_MISMATCH": pooling_stride,
-    "POOLING_PADDING": pooling_padding,
+    "MERGE_SCALES_DIFFER": merge_scales,
     "NON_UNIFORM_THRESHOLD": threshold_uniform,
     "THRESHOLD_NOT_POSITIVE": threshold_positive,
     "WEIGHTS_NOT_FINITE": weights_finite,
     "NON_UNIFORM_R": r_uniform,
     "R_NOT_ONE": r_is_one,
+}
+POOLING_RULES: Mapping[str, PoolingRule] = {  # of the layer before the pooling
+    "NON_SQUARE_POOLING": pooling_square,
+    "POOLING_STRIDE_MISMATCH": pooling_stride,
+    "POOLING_PADDING": pooling_padding,
 }
 # What these cause in the configuration of the same layer is not reported a second time.
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
@@ -235,6 +259,15 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "POOLING_PADDING": frozenset({"LINK_SIZE_MISMATCH"}),
     "NON_UNIFORM_R": frozenset({"R_NOT_ONE"}),
 }
+
+
+def _poolings_after(network: Network, number: int) -> list[Pooling]:
+    """Each pooling node once, however many layers it leads to."""
+    links = [link for _, link in network.targets(number)]
+    found = [pool for link in links for pool in link.poolings]
+    if number == len(network.layers) - 1:
+        found += network.exit_poolings
+    return list(dict.fromkeys(found))
 
 
 def _named_layers(settings: Settings) -> Iterator[tuple[str, int]]:

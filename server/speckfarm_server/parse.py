@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Layer, Network, Parsed, Pooling
+from speckfarm_server.network import Layer, Network, Parsed, Pooling, Source
 from speckfarm_server.nir.file import NirNode, read_nir
 from speckfarm_server.nir.graph import ENTRY, EXIT, find_road, problem
 from speckfarm_server.nir.nodes import Neurons, Part, Weights, read_part
@@ -93,16 +93,24 @@ def _build(
 ) -> Network:
     """Group a chain without fatal findings into layers."""
     layers: list[Layer] = []
+    poolings: list[Pooling] = []
     for number, (node, part, arriving) in enumerate(zip(nodes, parts, maps, strict=True)):
         if isinstance(part, Weights) and arriving is not None:
             leaving = maps[number + 1]
-            layers.append(_layer(node.name, part, arriving, leaving or arriving))
+            source = Source(layer=len(layers) - 1, poolings=tuple(poolings))
+            poolings = []
+            layer = _layer(node.name, part, arriving, leaving or arriving)
+            layers.append(replace(layer, sources=(source,)))
         elif isinstance(part, Neurons):
             layers[-1] = _with_neurons(layers[-1], node.name, part)
         elif isinstance(part, Pooling):
-            layers[-1] = replace(layers[-1], poolings=(*layers[-1].poolings, part))
+            poolings.append(part)
     start = maps[1]
-    return Network(input_shape=start.shape if start else (1, 1, 1), layers=tuple(layers))
+    return Network(
+        input_shape=start.shape if start else (1, 1, 1),
+        layers=tuple(layers),
+        exit_poolings=tuple(poolings),
+    )
 
 
 def _layer(name: str, part: Weights, arriving: Map, leaving: Map) -> Layer:

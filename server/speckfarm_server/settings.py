@@ -18,9 +18,12 @@ POLARITIES = ("keep", "merge", "on", "off")
 STATES = ("reset", "keep")
 MAX_LAYER = 8
 SLOW_CLOCK_HZ = (10.0, 10_000.0)  # typical range, Datasheet section 3
+MIRRORS = ("off", "x", "y", "xy")
+INPUT_POOLINGS = (1, 2, 4)
+SENSOR_SIZE = 128  # pixels per axis
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
-    "slow_clock_hz", "state",
+    "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state",
 )  # fmt: skip
 PER_LAYER = ("reset", "decimator", "cores")
 
@@ -29,14 +32,18 @@ PER_LAYER = ("reset", "decimator", "cores")
 class Settings:
     """Settings with their defaults; docs/reference/settings.md says what each does."""
 
-    reset: str = "subtract"
+    reset: str | None = None  # None: as the network's file says, else subtract
     layer_reset: Mapping[int, str] = field(default_factory=dict)  # layer -> mode
-    lower_clip: float = -1.0  # times the threshold
+    lower_clip: float | None = None  # times the threshold; None: as the file says, else -1
     input_dt_us: float | None = None  # step for which NIR's r was written; None: r must be 1
     decimator: Mapping[int, int] = field(default_factory=dict)  # layer -> N
     monitor: tuple[int, ...] = ()
     cores: Mapping[int, int] = field(default_factory=dict)  # layer -> core
     polarity: str = "keep"
+    input_pooling: tuple[int, int] = (1, 1)  # y, x
+    crop: tuple[int, int, int, int] | None = None  # left, top, width, height, sensor pixels
+    mirror: str = "off"  # after the crop
+    swap_xy: bool = False  # after the mirror
     slow_clock_hz: float | None = None
     state: str = "reset"
 
@@ -46,9 +53,12 @@ class Settings:
             message = "; ".join(f"{path}: {text}" for path, text in problems)
             raise BadInput("SETTING_OUT_OF_RANGE", message, fields=problems, **dict(problems))
 
-    def reset_of(self, layer: int) -> str:
-        """Reset mode of one layer."""
-        return self.layer_reset.get(layer, self.reset)
+    @property
+    def uses_dvs_layer(self) -> bool:
+        """Whether recorded events pass the chip's event pre-processing layer, as camera events."""
+        return (self.input_pooling, self.crop, self.mirror, self.swap_xy) != (
+            (1, 1), None, "off", False
+        )  # fmt: skip
 
     def canonical(self) -> str:
         """JSON with sorted keys: equal settings, equal text."""
@@ -59,12 +69,16 @@ class Settings:
         plain: dict[str, object] = {
             "reset": self.reset,
             "layer_reset": {str(k): v for k, v in self.layer_reset.items()},
-            "lower_clip": float(self.lower_clip),
+            "lower_clip": _float(self.lower_clip),
             "input_dt_us": _float(self.input_dt_us),
             "decimator": {str(k): v for k, v in self.decimator.items()},
             "monitor": sorted(set(self.monitor)),
             "cores": {str(k): v for k, v in self.cores.items()},
             "polarity": self.polarity,
+            "input_pooling": self.input_pooling,
+            "crop": self.crop,
+            "mirror": self.mirror,
+            "swap_xy": self.swap_xy,
             "slow_clock_hz": _float(self.slow_clock_hz),
             "state": self.state,
         }
@@ -77,11 +91,10 @@ def _float(value: float | None) -> float | None:
 
 def from_canonical(text: str) -> Settings:
     """Read what `canonical` wrote."""
-    plain = json.loads(text)
+    plain = json.loads(text)  # of an earlier version it may lack keys
     for key in ("layer_reset", "decimator", "cores"):
         plain[key] = {int(layer): value for layer, value in plain[key].items()}
-    plain["monitor"] = tuple(plain["monitor"])
-    return Settings(**plain)
+    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
 
 
 def with_key(settings: Settings, key: str, value: str) -> Settings:
@@ -111,13 +124,19 @@ def _replaced(settings: Settings, name: str, value: object) -> Settings:
 
 
 def _parse_plain(key: str, value: str) -> object:
-    if key in ("reset", "polarity", "state"):
+    if key in ("polarity", "state", "mirror"):
         return value
+    if key == "reset":
+        return None if value == "off" else value
+    if key == "swap_xy":
+        return _parse_switch(key, value)
+    if key in ("input_pooling", "crop"):
+        return _parse_wholes(key, value)
     if key == "monitor":
         return () if value == "off" else tuple(_parse(int, key, v) for v in value.split("+"))
     if key in ("decimator", "cores"):
         raise _out_of_range(key, f"name the layer, e.g. {key}.0", found=value)
-    if value == "off" and key != "lower_clip":
+    if value == "off":
         return None
     return _parse(float, key, value)
 
@@ -128,6 +147,24 @@ def _parse(kind: type[int] | type[float], key: str, text: str) -> int | float:
     except ValueError:
         word = "a whole number" if kind is int else "a number"
         raise _out_of_range(key, f"found {text!r}; {word} is wanted", found=text) from None
+
+
+def _parse_switch(key: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise _out_of_range(key, f"found {text!r}; on or off is wanted", found=text)
+    return text == "on"
+
+
+def _parse_wholes(key: str, text: str) -> tuple[int, ...] | None:
+    """Numbers joined by +; one input pooling stands for both axes."""
+    wanted = 2 if key == "input_pooling" else 4
+    if text == "off":
+        return (1, 1) if key == "input_pooling" else None
+    numbers = tuple(int(_parse(int, key, part)) for part in text.split("+"))
+    numbers *= 2 if key == "input_pooling" and len(numbers) == 1 else 1
+    if len(numbers) != wanted:
+        raise _out_of_range(key, f"found {text!r}; {wanted} numbers with + between", found=text)
+    return numbers
 
 
 def _out_of_range(key: str, text: str, *, found: str) -> BadInput:
@@ -151,8 +188,9 @@ _Problems = list[tuple[str, str]]
 
 
 def _check_words(s: Settings) -> _Problems:
-    words = [("reset", s.reset, RESET_MODES), ("polarity", s.polarity, POLARITIES)]
-    words.append(("state", s.state, STATES))
+    words = [("polarity", s.polarity, POLARITIES), ("state", s.state, STATES)]
+    words.append(("mirror", s.mirror, MIRRORS))
+    words += [("reset", s.reset, RESET_MODES)] if s.reset is not None else []
     words += [(f"reset.{k}", v, RESET_MODES) for k, v in s.layer_reset.items()]
     return [
         (path, f"found {value!r}; allowed: {', '.join(allowed)}")
@@ -198,8 +236,9 @@ def _check_cores(s: Settings) -> _Problems:
 
 def _check_numbers(s: Settings) -> _Problems:
     problems = []
-    if not (math.isfinite(s.lower_clip) and s.lower_clip < 0):
-        text = f"found {s.lower_clip}; a finite number below 0 (times the threshold); default -1"
+    clip = s.lower_clip
+    if clip is not None and not (math.isfinite(clip) and clip < 0):
+        text = f"found {clip}; a finite number below 0 (times the threshold), e.g. -1"
         problems.append(("lower_clip", text))
     if s.input_dt_us is not None and not (math.isfinite(s.input_dt_us) and s.input_dt_us > 0):
         problems.append(("input_dt_us", f"found {s.input_dt_us}; a finite number of µs above 0"))
@@ -210,4 +249,27 @@ def _check_numbers(s: Settings) -> _Problems:
     return problems
 
 
-_RULES = (_check_words, _check_layers, _check_decimator, _check_cores, _check_numbers)
+def _check_camera(s: Settings) -> _Problems:
+    problems = []
+    if any(size not in INPUT_POOLINGS for size in s.input_pooling):
+        y, x = s.input_pooling
+        problems.append(("input_pooling", f"found {y} x {x} (y, x); each is one of 1, 2, 4"))
+    if s.crop is None:
+        return problems
+    left, top, width, height = s.crop
+    if (
+        min(left, top) < 0
+        or min(width, height) < 1
+        or max(left + width, top + height) > SENSOR_SIZE
+    ):
+        text = (
+            f"found left {left}, top {top}, width {width}, height {height}; the crop must lie in "
+            f"the sensor's {SENSOR_SIZE} x {SENSOR_SIZE} pixels"
+        )
+        problems.append(("crop", text))
+    return problems
+
+
+_RULES = (
+    _check_words, _check_layers, _check_decimator, _check_cores, _check_numbers, _check_camera
+)  # fmt: skip
