@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from speckfarm_server.errors import Severity
-from tests.networks import Plan, conv, network
+from tests.networks import Plan, conv, linear, network
 from tests.reports import found, only, report
 
 ADVICE: list[tuple[str, Plan, dict[str, Any]]] = [
@@ -20,6 +21,9 @@ ADVICE: list[tuple[str, Plan, dict[str, Any]]] = [
     ("THRESHOLD_LOW_ZERO", conv(1, 1, weights=0.5), {"lower_clip": -0.001}),
     ("BIAS_IS_LEAK", conv(1, 1, weights=0.5, bias=0.1), {}),
     ("R_SCALES_WEIGHTS", conv(1, 1, r_range=(2.0, 2.0)), {"input_dt_us": 1000}),
+    ("RESET_DIFFERS", conv(1, 1, trained_reset="zero"), {"reset": "subtract"}),
+    ("RESET_DIFFERS", conv(1, 1, trained_reset="subtract"), {"layer_reset": {0: "zero"}}),
+    ("LOWER_CLIP_DIFFERS", conv(1, 1, trained_lower_clip=-0.5), {"lower_clip": -1.0}),
 ]
 
 
@@ -67,3 +71,38 @@ def test_synops_per_event_follow_the_published_formula() -> None:
     assert [need.synops_per_event for need in made.layers] == [36.0, 4.0]
     assert only(made, "SYNOPS_PER_EVENT").metadata["total_synops_per_event"] == "40"
     assert made.layers[0].synops_limit == 30e6
+
+
+def test_what_the_file_says_is_used_unless_a_setting_says_otherwise() -> None:
+    trained = conv(1, 1, weights=0.5, trained_reset="zero", trained_lower_clip=-0.5)
+
+    made = report(network((1, 2, 2), trained))
+
+    assert made.configuration is not None
+    [core] = made.configuration.cores
+    assert core.return_to_zero
+    assert core.threshold_low == -core.threshold_high // 2
+    assert found(made, Severity.WARNING) == []
+
+
+def test_biases_are_told_what_they_cost() -> None:
+    made = report(network((1, 4, 4), conv(3, 1, weights=0.5, bias=0.1)), slow_clock_hz=100)
+
+    assert only(made, "BIAS_IS_LEAK").metadata["neurons_per_tick"] == "48"
+
+
+def test_the_chips_own_readout_has_15_classes() -> None:
+    made = report(network((1, 1, 1), linear(16)))
+
+    assert only(made, "READOUT_CHANNELS").metadata == {"classes": "16", "largest": "15"}
+
+
+def test_the_readout_erratum_is_told_until_the_features_are_spread() -> None:
+    spread = np.zeros((9, 1, 1, 1), np.float32)
+    spread[::4] = 0.5
+
+    plain = report(network((1, 1, 1), linear(3)))
+    done = report(network((1, 1, 1), conv(9, 1, weights=spread)))
+
+    assert only(plain, "READOUT_CHANNELS").metadata["readout_features"] == "9"
+    assert "READOUT_CHANNELS" not in [f.reason for f in done.findings]

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from speckfarm_server.job_result import RecordingResult
+from dataclasses import replace
+
+import pytest
+
+from speckfarm_server.job_result import LayerActivity, RecordingResult
 from speckfarm_server.observe import observe
+
+LAYER = LayerActivity(
+    layer=3,
+    input_spikes=100,
+    output_spikes=10,
+    synops=20_000_000,
+    synops_formula=25_000_000.0,
+    synops_per_s=20e6,
+    peak_synops_per_s=40e6,
+    synops_limit=30e6,
+)
 
 
 def recording(prediction: int, label: int | None = None) -> RecordingResult:
@@ -22,12 +37,12 @@ def recording(prediction: int, label: int | None = None) -> RecordingResult:
 
 
 def test_a_run_that_needs_no_comment_gets_none() -> None:
-    assert observe([recording(0), recording(0, label=2)]) == ()
-    assert observe([]) == ()
+    assert observe([recording(0), recording(0, label=2)], []) == ()
+    assert observe([], [LAYER]) == ()
 
 
 def test_recordings_without_output_are_counted_and_the_first_is_named() -> None:
-    [finding] = observe([recording(0), recording(-1), recording(-1)])
+    [finding] = observe([recording(0), recording(-1), recording(-1)], [])
 
     assert finding.reason == "NO_OUTPUT"
     assert finding.message.startswith("2 of 3 recordings")
@@ -35,7 +50,30 @@ def test_recordings_without_output_are_counted_and_the_first_is_named() -> None:
 
 
 def test_labels_that_the_network_cannot_predict_are_a_warning() -> None:
-    [finding] = observe([recording(0, label=0), recording(0, label=3)])
+    [finding] = observe([recording(0, label=0), recording(0, label=3)], [])
 
     assert finding.reason == "LABEL_OUT_OF_RANGE"
     assert finding.metadata == {"found": "3", "allowed": "2"}
+
+
+def test_a_core_asked_for_more_than_it_sustains_is_a_warning() -> None:
+    [finding, _] = observe([recording(0)], [LAYER])
+
+    assert (finding.reason, finding.layer) == ("SYNOPS_ABOVE_LIMIT", 3)
+    assert "40 M SynOps/s" in finding.message
+    assert finding.metadata == {"peak_synops_per_s": "40000000", "synops_limit_per_s": "30000000"}
+
+
+def test_rates_are_given_counted_and_by_the_formula() -> None:
+    [finding] = observe([recording(0)], [replace(LAYER, peak_synops_per_s=30e6)])
+
+    assert finding.reason == "SYNOPS_RATE"
+    assert "layer 3: 20 M (formula 25 M)" in finding.message
+    assert finding.metadata["layer_3_formula_synops_per_s"] == "25000000"
+
+
+@pytest.mark.parametrize("missing", ["synops", "synops_per_s", "synops_formula"])
+def test_without_counts_or_time_there_are_no_rates(missing: str) -> None:
+    quiet = replace(LAYER, peak_synops_per_s=None, **{missing: None})
+
+    assert observe([recording(0)], [quiet]) == ()

@@ -68,6 +68,10 @@ class LayerActivity:
     input_spikes: int
     output_spikes: int  # fired, before decimator and pooling
     synops: int | None  # None on a real board
+    synops_formula: float | None  # the published formula, which ignores borders
+    synops_per_s: float | None  # all recordings; None without time
+    peak_synops_per_s: float | None  # in the busiest recording
+    synops_limit: float | None  # per second, what its core is believed to sustain; soft
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -178,6 +182,10 @@ def read_activity(message: jobs_pb2.LayerActivity) -> LayerActivity:
         input_spikes=message.input_spikes,
         output_spikes=message.output_spikes,
         synops=message.synops if message.HasField("synops") else None,
+        synops_formula=optional(message, "synops_formula"),
+        synops_per_s=optional(message, "synops_per_s"),
+        peak_synops_per_s=optional(message, "peak_synops_per_s"),
+        synops_limit=optional(message, "synops_limit"),
     )
 
 

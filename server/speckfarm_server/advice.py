@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from speckfarm_server.build import lower_clip_of
 from speckfarm_server.chip import Chip
-from speckfarm_server.configuration import Configuration, CoreConfiguration
+from speckfarm_server.configuration import Configuration, CoreConfiguration, Int8Array
 from speckfarm_server.core_rules import Problem
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
@@ -17,6 +20,10 @@ from speckfarm_server.place import UNREPRODUCIBLE_CORES
 from speckfarm_server.quantise import QuantisedLayer
 from speckfarm_server.rules import finding
 from speckfarm_server.settings import Settings
+
+# The readout layer: classes it tells apart (sinabs' readout notebook), and the erratum that core
+# channel 4(n - 1) feeds class n (sinabs docs, speck/faqs/chip_errata.md, speck2e and speck2f).
+READOUT_CLASSES, READOUT_STRIDE = 15, 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,8 +178,60 @@ def bias_is_leak(view: View) -> Iterator[Problem]:
             f"each is added once per tick of {clock:g} Hz, which equals the trained network only "
             f"for time steps of {tick_us:g} µs"
         )
+    neurons = math.prod(view.core.output_shape)
     figures = {"biases": used, "slow_clock_hz": "off" if clock is None else f"{clock:g}"}
-    yield f"{used:,} biases are not 0. On the chip they are a leak: {what}.", figures
+    text = (
+        f"{used:,} biases are not 0. On the chip they are a leak: {what}. Every tick updates all "
+        f"{neurons:,} neurons of the layer, spikes or not, which costs time and power."
+    )
+    yield text, {**figures, "neurons_per_tick": neurons}
+
+
+def reset_differs(view: View) -> Iterator[Problem]:
+    """The network was trained with the other reset mode."""
+    trained = view.layer.trained_reset
+    used = "zero" if view.core.return_to_zero else "subtract"
+    if trained is not None and trained != used:
+        text = (
+            f"The file says that this layer was trained with reset {trained}, but the settings ask "
+            f"for {used}: spike counts will differ. Leave `reset` out, or train with {used}."
+        )
+        yield text, {"reset": used, "trained_reset": trained}
+
+
+def lower_clip_differs(view: View) -> Iterator[Problem]:
+    """The network was trained with another lower clip."""
+    trained, used = view.layer.trained_lower_clip, lower_clip_of(view.layer, view.settings)
+    if trained is not None and trained != used:
+        text = (
+            f"The file says that this layer was trained with a lower clip of {trained:g} "
+            f"thresholds, but the settings ask for {used:g}: spike counts will differ. Leave "
+            "`lower_clip` out, or train with that one."
+        )
+        yield text, {"lower_clip": f"{used:g}", "trained_lower_clip": f"{trained:g}"}
+
+
+def readout_channels(view: View) -> Iterator[Problem]:
+    """The readout layer has 15 classes, and hears every fourth channel only (erratum of 2e/2f)."""
+    classes = view.core.output_shape[0]
+    is_exit = not view.core.destinations
+    if not is_exit or _is_spread(view.integers.weights):
+        return
+    if classes > READOUT_CLASSES:
+        text = (
+            f"{classes} output features: the chip's own readout layer tells at most "
+            f"{READOUT_CLASSES} classes apart. The farm counts spikes on the host, so jobs are not "
+            "affected; a board that decides alone would be."
+        )
+        yield text, {"classes": classes, "largest": READOUT_CLASSES}
+    else:
+        channels = (classes - 1) * READOUT_STRIDE + 1
+        text = (
+            f"For the chip's own readout layer this layer would need {channels} output features, "
+            f"class n on feature {READOUT_STRIDE}(n - 1): an erratum of speck2e and speck2f. The "
+            "farm counts spikes on the host, so jobs are not affected."
+        )
+        yield text, {"classes": classes, "readout_features": channels}
 
 
 def r_scales_weights(view: View) -> Iterator[Problem]:
@@ -205,9 +264,23 @@ ADVICE: Mapping[str, tuple[Severity, Advice]] = {
     "WEIGHT_TWICE_THRESHOLD": (Severity.WARNING, weight_twice_threshold),
     "THRESHOLD_LOW_ZERO": (Severity.WARNING, threshold_low_zero),
     "BIAS_IS_LEAK": (Severity.WARNING, bias_is_leak),
+    "RESET_DIFFERS": (Severity.WARNING, reset_differs),
+    "LOWER_CLIP_DIFFERS": (Severity.WARNING, lower_clip_differs),
     "R_SCALES_WEIGHTS": (Severity.WARNING, r_scales_weights),
+    "READOUT_CHANNELS": (Severity.INFO, readout_channels),
     "CORE_NOT_REPRODUCIBLE": (Severity.INFO, not_reproducible),
 }
+
+
+def _is_spread(weights: Int8Array) -> bool:
+    """Whether only every fourth output feature has weights, up to the last class."""
+    used = np.flatnonzero(weights.reshape(len(weights), -1).any(axis=1))
+    return (
+        len(weights) > 1
+        and len(used) > 0
+        and not (used % READOUT_STRIDE).any()
+        and (used[-1] // READOUT_STRIDE < READOUT_CLASSES)
+    )
 
 
 def _cause_of_silence(view: View) -> str:

@@ -25,6 +25,7 @@ from speckfarm_server.store.writer import Row
 def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags: str) -> JobResult:
     """Put together what the board reported. `spikes` and `lags` are digests of stored blobs."""
     recordings = tuple(_recording(plain) for plain in done["recordings"])
+    layers = tuple(LayerActivity(**layer) for layer in done["layers"])
     started_us = live.started_us or released_us
     return JobResult(
         job=live.spec.id,
@@ -34,7 +35,7 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         accuracy=accuracy_of(recordings),
         latency=None if done["latency"] is None else Latency(**done["latency"]),
         histogram=bytes.fromhex(done["histogram"]),
-        findings=(*live.spec.findings, *observe(recordings)),
+        findings=(*live.spec.findings, *observe(recordings, layers)),
         timings=StageTimes(
             queue_ms=(started_us - live.spec.created_us) / 1e3,
             configure_ms=done["configure_ms"],
@@ -43,7 +44,7 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
             collect_ms=done["collect_ms"],
             total_ms=(released_us - live.spec.created_us) / 1e3,
         ),
-        layers=tuple(LayerActivity(**layer) for layer in done["layers"]),
+        layers=layers,
         spikes=spikes,
         lags=lags,
         assumptions=done["assumptions"],

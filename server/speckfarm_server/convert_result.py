@@ -50,6 +50,10 @@ def activity_message(layer: LayerActivity) -> jobs_pb2.LayerActivity:
         input_spikes=layer.input_spikes,
         output_spikes=layer.output_spikes,
         synops=layer.synops,
+        synops_formula=layer.synops_formula,
+        synops_per_s=layer.synops_per_s,
+        peak_synops_per_s=layer.peak_synops_per_s,
+        synops_limit=layer.synops_limit,
     )
 
 

@@ -18,6 +18,10 @@ class LayerActivity:
     input_spikes: int
     output_spikes: int  # fired, before decimator and pooling
     synops: int | None  # None on a real board
+    synops_formula: float | None = None  # the published formula, which ignores borders
+    synops_per_s: float | None = None  # all recordings; None without time
+    peak_synops_per_s: float | None = None  # in the busiest recording
+    synops_limit: float | None = None  # per second, what its core is believed to sustain; soft
 
 
 @dataclass(frozen=True, kw_only=True)

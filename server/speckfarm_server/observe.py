@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.job_result import RecordingResult
+from speckfarm_server.job_result import LayerActivity, RecordingResult
 
 
-def observe(recordings: Sequence[RecordingResult]) -> tuple[Finding, ...]:
-    """Warnings NO_OUTPUT and LABEL_OUT_OF_RANGE; none for a run that needs no comment."""
+def observe(
+    recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
+) -> tuple[Finding, ...]:
+    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, SYNOPS_ABOVE_LIMIT; the remark SYNOPS_RATE.
+
+    None for a run without recordings, and no rates where nothing counted synaptic operations.
+    """
     if not recordings:
         return ()
-    return (*_silent(recordings), *_labels(recordings))
+    return (*_silent(recordings), *_labels(recordings), *_above_limit(layers), *_rates(layers))
 
 
 def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
@@ -52,3 +57,53 @@ def _labels(recordings: Sequence[RecordingResult]) -> list[Finding]:
             metadata={"found": str(max(beyond)), "allowed": str(classes - 1)},
         )
     ]
+
+
+def _above_limit(layers: Sequence[LayerActivity]) -> list[Finding]:
+    """A core that is asked for more than it is believed to do; speck.md 2.2."""
+    return [
+        Finding(
+            reason="SYNOPS_ABOVE_LIMIT",
+            severity=Severity.WARNING,
+            layer=layer.layer,
+            message=(
+                f"Executes {_millions(layer.peak_synops_per_s)} SynOps/s in its busiest recording; "
+                f"its core is believed to sustain {_millions(layer.synops_limit)} (no official "
+                "figure exists). Above its limit a core stalls the whole chip: outputs come late. "
+                "Use fewer output features or a smaller kernel, train with the SynOps loss, or set "
+                "a decimator on the layer before"
+            ),
+            metadata={
+                "peak_synops_per_s": f"{layer.peak_synops_per_s:.0f}",
+                "synops_limit_per_s": f"{layer.synops_limit:.0f}",
+            },
+        )
+        for layer in layers
+        if layer.peak_synops_per_s is not None
+        and layer.synops_limit is not None
+        and layer.peak_synops_per_s > layer.synops_limit
+    ]
+
+
+def _rates(layers: Sequence[LayerActivity]) -> list[Finding]:
+    """SynOps per second of each layer, counted and by the published formula."""
+    figures: dict[str, str] = {}
+    words = []
+    for layer in layers:
+        if not layer.synops or layer.synops_per_s is None or layer.synops_formula is None:
+            continue
+        formula_per_s = layer.synops_formula * layer.synops_per_s / layer.synops
+        figures[f"layer_{layer.layer}_synops_per_s"] = f"{layer.synops_per_s:.0f}"
+        figures[f"layer_{layer.layer}_formula_synops_per_s"] = f"{formula_per_s:.0f}"
+        words.append(
+            f"layer {layer.layer}: {_millions(layer.synops_per_s)} "
+            f"(formula {_millions(formula_per_s)})"
+        )
+    if not words:
+        return []
+    text = f"SynOps/s over all recordings: {', '.join(words)}. The formula ignores borders"
+    return [Finding(reason="SYNOPS_RATE", severity=Severity.INFO, message=text, metadata=figures)]
+
+
+def _millions(rate: float | None) -> str:
+    return "nothing" if rate is None else f"{rate / 1e6:.3g} M"
