@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 OK, BUG, USAGE, REJECTED, FAILED, CANCELLED, EXPIRED, UNREACHABLE, TIMED_OUT = range(9)
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 USAGE_REASONS = frozenset({
-    "AXIS_TWICE", "BAD_ADDRESS", "BAD_ARGUMENT", "BAD_TIME", "GRID_EMPTY", "GRID_TOO_LARGE",
-    "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NO_RECORDING", "PAGE_SIZE_INVALID", "PAGE_TOKEN_INVALID",
-    "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE", "TIMEOUT_INVALID", "TIME_INVALID",
-    "UNKNOWN_BOARD_KIND", "UNKNOWN_CHIP", "UNKNOWN_GROUP", "UNKNOWN_SETTING", "UNKNOWN_STATE",
+    "AXIS_TWICE", "BAD_ADDRESS", "BAD_ARGUMENT", "BAD_TIME", "EXTRA_MISSING", "GRID_EMPTY",
+    "GRID_TOO_LARGE", "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NO_RECORDING", "PAGE_SIZE_INVALID",
+    "PAGE_TOKEN_INVALID", "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE", "TIMEOUT_INVALID",
+    "TIME_INVALID", "UNKNOWN_BOARD_KIND", "UNKNOWN_CHIP", "UNKNOWN_GROUP", "UNKNOWN_SETTING",
+    "UNKNOWN_STATE",
 })  # fmt: skip
 
 
@@ -88,6 +89,10 @@ def _do(args: argparse.Namespace, screen: Screen) -> int:
     if args.command == "login":
         log_in(args, screen)
         return OK
+    if args.command == "export":
+        from speckfarm.cli_export import run_export  # needs torch, as few commands do
+
+        return run_export(args, screen)
     with connect(getattr(args, "server", None), getattr(args, "token", None)) as farm:
         outcome = COMMANDS[args.command](farm, args, screen)
     rejected = isinstance(outcome, Report) and not outcome.deployable

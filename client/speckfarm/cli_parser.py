@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn, TypeAlias
 
+from speckfarm.cli_export import add_export
 from speckfarm.cli_flags import SETTING_FLAGS, limit, seconds
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -64,6 +65,7 @@ def build_parser() -> Parser:
     _add_bench(commands)
     _add_job_commands(commands)
     _add_lists(commands)
+    _add_common(add_export(commands))
     _add_login(commands)
     return parser
 
