@@ -5,9 +5,14 @@ BIN := $(VENV)/bin
 # The comparisons with real sinabs have an environment of their own: torch is large.
 SINABS_VENV ?= .venv-sinabs
 SINABS_PYTHON ?= $(PYTHON)
+# The vendor's validator for `make vendor`: samna 0.7.1.0 is the last public one, for Python <= 3.10.
+VENDOR_VENV ?= .venv-vendor
+VENDOR_PYTHON ?= $(lastword $(shell command -v python3.10) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python))
+COUNT ?= 20000
+MUTATIONS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sinabs test-pythons check check-wheel protos clean
+.PHONY: help demo serve test test-sinabs test-pythons vendor fuzz check check-wheel protos clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +28,13 @@ test: $(VENV)/.dev ## the whole test suite; needs no torch and no root
 
 test-sinabs: $(SINABS_VENV)/.ready ## comparisons with real sinabs and torch
 	$(SINABS_VENV)/bin/python -m pytest -c pyproject.toml tests/sinabs
+
+vendor: $(VENV)/.dev $(VENDOR_VENV)/.ready ## compare COUNT fresh configurations, and JSON, with the vendor's own library
+	$(BIN)/python tools/vendor_agreement.py --count $(COUNT) --python $(VENDOR_VENV)/bin/python
+	$(BIN)/python tools/vendor_json_proof.py --python $(VENDOR_VENV)/bin/python
+
+fuzz: $(VENV)/.dev ## MUTATIONS damaged and hostile model files through the parser and the check
+	$(BIN)/python -m tests.fuzz_models --count $(MUTATIONS)
 
 check: $(VENV)/.dev ## lint, types, import rules, protos
 	$(BIN)/ruff check .
@@ -44,7 +56,7 @@ protos: $(VENV)/.dev ## make client/speckfarm/v1 again after an edit of protos/
 	rm -rf .mypy_cache
 
 clean: ## remove environments, stubs and caches
-	rm -rf $(VENV) $(SINABS_VENV) client/speckfarm/v1 .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SINABS_VENV) $(VENDOR_VENV) client/speckfarm/v1 .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 PACKAGE := pyproject.toml hatch_build.py tools/generate_protos.py $(wildcard protos/speckfarm/v1/*.proto)
 
@@ -63,4 +75,11 @@ $(SINABS_VENV)/.ready: tests/sinabs/requirements.txt $(PACKAGE)
 	$(SINABS_PYTHON) -m venv $(SINABS_VENV)
 	$(SINABS_VENV)/bin/python -m pip install -q -r tests/sinabs/requirements.txt
 	$(SINABS_VENV)/bin/python -m pip install -q -e '.[server]'
+	@touch $@
+
+$(VENDOR_VENV)/.ready:
+	@[ -n "$(VENDOR_PYTHON)" ] || { echo "No Python 3.10 was found; samna 0.7.1.0 needs it. Install one (pyenv install 3.10, or your" \
+	  "system's python3.10 with its venv package), or name one: make vendor VENDOR_PYTHON=/path/to/python3.10"; exit 1; }
+	$(VENDOR_PYTHON) -m venv $(VENDOR_VENV)
+	$(VENDOR_VENV)/bin/python -m pip install -q samna==0.7.1.0 numpy
 	@touch $@

@@ -1,4 +1,4 @@
-"""Every rule on one core: at the limit it is silent, one step above it alone speaks."""
+"""Every rule on one core and its arrays: at the limit silent, one step above it alone speaks."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from speckfarm_server.array_rules import ARRAY_RULES
 from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration
 from speckfarm_server.core_rules import CORE_RULES
@@ -71,6 +72,31 @@ AT_THE_LIMIT: list[tuple[str, CoreConfiguration, CoreConfiguration]] = [
         "BIASES_SHAPE_MISMATCH",
         core(biases=np.zeros(1, np.int16)),
         core(biases=np.zeros(2, np.int16)),
+    ),
+    (
+        "INITIAL_STATE_SHAPE_MISMATCH",
+        core(input_shape=(1, 2, 3), initial_state=np.full((1, 2, 3), 32767, np.int16)),
+        core(input_shape=(1, 2, 3), initial_state=np.zeros((1, 3, 2), np.int16)),
+    ),
+    (
+        "KILL_BITS_SHAPE_MISMATCH",
+        core(2, weights_kill=np.zeros((2, 1, 1, 1), np.bool_)),
+        core(2, weights_kill=np.zeros((1, 2, 1, 1), np.bool_)),
+    ),
+    (
+        "KILL_BITS_SHAPE_MISMATCH",
+        core(2, biases_kill=np.zeros(2, np.bool_)),
+        core(2, biases_kill=np.zeros(1, np.bool_)),
+    ),
+    (
+        "KILL_BITS_SHAPE_MISMATCH",
+        core(2, neurons_kill=np.zeros((2, 1, 1), np.bool_)),
+        core(2, neurons_kill=np.zeros(2, np.bool_)),
+    ),
+    (
+        "INITIAL_STATE_OUT_OF_RANGE",
+        core(initial_state=np.full((1, 1, 1), -32768)),
+        core(initial_state=np.full((1, 1, 1), -32769)),
     ),
     (
         "WEIGHTS_OUT_OF_RANGE",
@@ -147,6 +173,14 @@ def test_biases_take_memory_only_where_they_are_used() -> None:
     assert reasons(configuration(core(4, leak_enable=True)), chip) == ["BIAS_MEMORY_EXCEEDED"]
 
 
+def test_neuron_memory_is_that_of_the_map_the_chip_makes_whatever_is_declared() -> None:
+    made = core(16, core=8, input_shape=(1, 32, 32), output_shape=(16, 32, 33))
+    larger = core(16, core=8, input_shape=(1, 32, 33), output_shape=(16, 32, 32))
+
+    assert core_reasons(made) == ["OUTPUT_SIZE_MISMATCH"]
+    assert core_reasons(larger) == ["OUTPUT_SIZE_MISMATCH", "NEURON_MEMORY_EXCEEDED"]
+
+
 def test_memory_message_says_what_fits() -> None:
     on_small_core = core(64, core=7, input_shape=(17, 3, 3), kernel_size=3)
     nowhere = core(1024, core=7, input_shape=(64, 3, 3), kernel_size=3)
@@ -167,4 +201,4 @@ def test_every_rule_on_a_core_is_made_to_speak_here() -> None:
     tested = {reason for reason, *_ in AT_THE_LIMIT}
     tested |= {"KERNEL_MEMORY_EXCEEDED", "NEURON_MEMORY_EXCEEDED", "BIAS_MEMORY_EXCEEDED"}
 
-    assert tested == set(CORE_RULES)
+    assert tested == set(CORE_RULES) | set(ARRAY_RULES)

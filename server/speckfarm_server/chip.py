@@ -7,7 +7,8 @@ Datasheet of August 2023 (tables T1 and T3, section 2.4), and the vendor's valid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from speckfarm_server.errors import BadInput
 
@@ -42,6 +43,7 @@ class Chip:
     threshold_low: tuple[int, int] = (-32768, 0)
     weight: tuple[int, int] = (-128, 127)
     bias: tuple[int, int] = (-32768, 32767)
+    initial_state: tuple[int, int] = (-32768, 32767)
     feature_shift: tuple[int, int] = (0, 1023)
     # Destination number of the readout layer; None: no core can name it. Set by public 2e/2f
     # scripts (sinabs' readout notebook); samna 0.7.1 allows cores only.
@@ -55,6 +57,11 @@ class Chip:
     # Two sources into the same input features (addition). Refused by samna 0.7.1; sinabs 3 deploys
     # such networks on 2e/2f.
     fan_in_overlap: bool = True
+    # Recorded events count as a source of input features. samna 0.7.1 counts cores and the camera
+    # layer only, so there a core that others feed too must do without recorded events.
+    fan_in_recorded: bool = True
+    # Ranges of the other keys of the vendor's JSON, as far as a validator is known.
+    vendor_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
 
 def _cores() -> tuple[CoreLimits, ...]:
@@ -72,6 +79,34 @@ def _cores() -> tuple[CoreLimits, ...]:
     )
 
 
+# Keys are paths of field names as Python spells them, without the numbers of list items. Measured
+# with samna 0.7.1, which spells `threashold` so and takes any 16-bit value for it.
+SAMNA_0_7_1_RANGES = {
+    "dvs_filter.filter_size.x": (0, 7),
+    "dvs_filter.filter_size.y": (0, 7),
+    "dvs_filter.threashold": (0, 65535),
+    "readout.input_address_interpretation": (0, 3),
+    "readout.p2s_input_selection": (0, 3),
+    "readout.threshold": (0, 65535),
+    **{
+        f"factory_config.cnn_layers.{memory}.{name}": (0, largest)
+        for memory in ("kernel", "leak", "neuron")
+        for name, largest in (("clock_pulse", 63), ("clock_setup", 63), ("macro_read", 3))
+    },
+    **{f"factory_config.dvs.current_control_p{n}": (0, 15) for n in (3, 4, 5, 6, 7)},
+    **{f"factory_config.dvs.current_out{n}": (0, 63) for n in (1, 2, 3, 4)},
+    "factory_config.decoder_delay": (0, 7),
+    "factory_config.delay_handshake_to_decoder": (0, 7),
+    "factory_config.neurons.clock_delay": (0, 7),
+    "factory_config.neurons.reset_delay": (0, 7),
+    "factory_config.out_num_channels": (1, 3),
+    **{
+        f"debug_config.cnn_layers_config.{memory}_bist_read_timing": (0, 3)
+        for memory in ("kernel", "leak", "neuron")
+    },
+    "debug_config.dvs.dig_sensor_test": (0, 15),
+}
+
 # 2e and 2f share one table in sinabs. 2b is the generation the public validator knows; it also
 # accepted pooling 8 (not relied on for 2e/2f).
 CHIPS = {
@@ -82,6 +117,8 @@ CHIPS = {
         cores=_cores(),
         poolings=(1, 2, 4, 8),
         fan_in_overlap=False,
+        fan_in_recorded=False,
+        vendor_ranges=SAMNA_0_7_1_RANGES,
         readout=None,
         dvs_crops_first=True,
     ),

@@ -1,4 +1,4 @@
-"""Rules that one core's configuration must keep, whatever the other cores do.
+"""Rules on the numbers of one core, whatever the other cores do.
 
 Sources: the vendor's validator in samna 0.7.1 (chip speck2b), the Speck Dev Kit Datasheet of August
 2023 sections 2.4 and T1-T4, sinabs 3.1.3 `get_constraints`. docs/reference/checks.md lists all.
@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-import numpy as np
-
-from speckfarm_server.chip import DECIMATOR_CODES, Chip, CoreLimits, output_size
+from speckfarm_server.chip import DECIMATOR_CODES, Chip, CoreLimits, neuron_entries, output_size
 from speckfarm_server.configuration import CoreConfiguration
 
 Problem: TypeAlias = tuple[str, dict[str, object]]  # message, every number of it
@@ -112,11 +110,13 @@ def kernel_memory(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
 
 
 def neuron_memory(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
-    """f * 2^(ceil(log2 h) + ceil(log2 w)) 16-bit words, before pooling."""
-    if not _is_sized(core):
+    """f * 2^(ceil(log2 h) + ceil(log2 w)) 16-bit words, before pooling; h, w from the formula."""
+    sizes = _formula_sizes(core)
+    if not _is_sized(core) or min(sizes) < 1:
         return
-    features, height, width = core.output_shape
-    need, per_feature = core.neuron_entries, core.neuron_entries // features
+    features, (height, width) = core.output_shape[0], sizes
+    need = neuron_entries(features, height, width)
+    per_feature = need // features
     figures = f"f = {features}, h = {height}, w = {width} before pooling"
 
     def advice(limit: int) -> str:
@@ -135,29 +135,6 @@ def bias_memory(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
         return f"Use at most {limit} output features, or no bias"
 
     yield from _memory("bias", (need, f"f = {need}"), core, chip, advice)
-
-
-def weights_shape(core: CoreConfiguration, _: Chip) -> Iterator[Problem]:
-    """Weights are (f, c, k, k)."""
-    wanted = (core.output_shape[0], core.input_shape[0], core.kernel_size, core.kernel_size)
-    yield from _array_shape("Weights", core.weights.shape, wanted)
-
-
-def biases_shape(core: CoreConfiguration, _: Chip) -> Iterator[Problem]:
-    """Biases are (f,)."""
-    yield from _array_shape("Biases", core.biases.shape, (core.output_shape[0],))
-
-
-def weights_range(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
-    """Weights are 8-bit."""
-    if core.weights.dtype != np.int8 and core.weights.size:
-        yield from _extremes("weights", core.weights.min(), core.weights.max(), chip.weight)
-
-
-def biases_range(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
-    """Biases are 16-bit."""
-    if core.biases.dtype != np.int16 and core.biases.size:
-        yield from _extremes("biases", core.biases.min(), core.biases.max(), chip.bias)
 
 
 def threshold_high(core: CoreConfiguration, chip: Chip) -> Iterator[Problem]:
@@ -191,10 +168,6 @@ CORE_RULES: Mapping[str, CoreRule] = {
     "KERNEL_MEMORY_EXCEEDED": kernel_memory,
     "NEURON_MEMORY_EXCEEDED": neuron_memory,
     "BIAS_MEMORY_EXCEEDED": bias_memory,
-    "WEIGHTS_SHAPE_MISMATCH": weights_shape,
-    "BIASES_SHAPE_MISMATCH": biases_shape,
-    "WEIGHTS_OUT_OF_RANGE": weights_range,
-    "BIASES_OUT_OF_RANGE": biases_range,
     "THRESHOLD_HIGH_OUT_OF_RANGE": threshold_high,
     "THRESHOLD_LOW_OUT_OF_RANGE": threshold_low,
     "DECIMATOR_UNSUPPORTED": decimator,
@@ -202,8 +175,8 @@ CORE_RULES: Mapping[str, CoreRule] = {
 
 
 def bias_entries(core: CoreConfiguration) -> int:
-    """Bias memory in 16-bit words."""
-    return int(core.biases.size) if core.leak_enable or core.biases.any() else 0
+    """Bias memory in 16-bit words, from the declared sizes as the other memories."""
+    return core.output_shape[0] if core.leak_enable or core.biases.any() else 0
 
 
 def _in_range(what: str, value: int, allowed: tuple[int, int], advice: str) -> Iterator[Problem]:
@@ -221,21 +194,6 @@ def _sizes(
     if not (low <= height <= high and low <= width <= high):
         text = f"{what} is {height} x {width} (h, w); {low} to {high} per axis is allowed. {advice}"
         yield text, {"height": height, "width": width, "smallest": low, "largest": high}
-
-
-def _array_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[Problem]:
-    if found != wanted:
-        text = f"{what} have shape {found}; the declared sizes ask for {wanted}."
-        yield text, {"shape": found, "expected_shape": wanted}
-
-
-def _extremes(
-    what: str, smallest: np.integer, largest: np.integer, allowed: tuple[int, int]
-) -> Iterator[Problem]:
-    low, high = allowed
-    if smallest < low or largest > high:
-        text = f"Found {what} from {smallest} to {largest}; {low} to {high} is allowed."
-        yield text, {"found_smallest": smallest, "found_largest": largest, "allowed": (low, high)}
 
 
 def _memory(
@@ -276,6 +234,16 @@ def _holds(limits: CoreLimits, core: CoreConfiguration) -> bool:
         and core.neuron_entries <= limits.neuron_entries
         and bias_entries(core) <= limits.bias_entries
     )
+
+
+def _formula_sizes(core: CoreConfiguration) -> tuple[int, int]:
+    """What the chip makes of the input map, whatever is declared; 0 without a stride."""
+    axes = zip(core.input_shape[1:], core.stride, core.padding, strict=True)
+    height, width = (
+        output_size(size, core.kernel_size, step, pad) if step >= 1 else 0
+        for size, step, pad in axes
+    )
+    return height, width
 
 
 def _listed(numbers: Iterable[int]) -> str:

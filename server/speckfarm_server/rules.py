@@ -1,21 +1,34 @@
-"""All rules a configuration must keep, in one table; used for our own builds and vendor files."""
+"""All rules a configuration must keep, in two tables: what the chip refuses, what the farm does.
+
+The chip's are those of the vendor's validator; for speck2b they give its verdict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from speckfarm_server.array_rules import ARRAY_RULES
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.core_rules import CORE_RULES, CoreRule
+from speckfarm_server.dvs_rules import DVS_RULES
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.link_rules import LINK_RULES, LinkRule
+from speckfarm_server.farm_rules import FARM_RULES as _FARM_RULES
+from speckfarm_server.link_rules import LINK_RULES
+from speckfarm_server.links import LinkRule
+from speckfarm_server.vendor_rules import VENDOR_RULES
 
 Rule = Callable[[Configuration, Chip], Iterator[Finding]]
 
 
 def apply_rules(configuration: Configuration, chip: Chip) -> list[Finding]:
-    """Every violation of every rule; [] if the chip would take the configuration."""
-    return [finding for rule in RULES.values() for finding in rule(configuration, chip)]
+    """Every violation of the chip's rules; [] if the chip would take the configuration."""
+    return [found for rule in RULES.values() for found in rule(configuration, chip)]
+
+
+def apply_farm_rules(configuration: Configuration, chip: Chip) -> list[Finding]:
+    """Every violation of the farm's own rules; they need not hold on a chip."""
+    return [found for rule in FARM_RULES.values() for found in rule(configuration, chip)]
 
 
 def finding(
@@ -48,6 +61,12 @@ def _of_links(reason: str, rule: LinkRule) -> Rule:
 
 
 RULES: Mapping[str, Rule] = {
-    **{reason: _of_core(reason, rule) for reason, rule in CORE_RULES.items()},
-    **{reason: _of_links(reason, rule) for reason, rule in LINK_RULES.items()},
+    **{reason: _of_core(reason, rule) for reason, rule in {**CORE_RULES, **ARRAY_RULES}.items()},
+    **{
+        reason: _of_links(reason, rule)
+        for reason, rule in {**LINK_RULES, **DVS_RULES, **VENDOR_RULES}.items()
+    },
+}
+FARM_RULES: Mapping[str, Rule] = {
+    reason: _of_links(reason, rule) for reason, rule in _FARM_RULES.items()
 }
