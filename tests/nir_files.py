@@ -5,8 +5,9 @@
     chain_bytes(fields, ..., input_shape=(c, h, w))    a chain with Input and Output added
     chain_nir(path, fields, ..., input_shape=(c, h, w))
 
-Node fields come from conv, linear, affine, neurons, sum_pool, average_pool, flatten; in a chain the
-nodes are named "0", "1", ... as sinabs names them.
+Node fields come from conv, linear, affine, neurons, leaky, sum_pool, average_pool, flatten, scale;
+in a chain the nodes are named "0", "1", ... as sinabs names them. A field that is a dictionary
+becomes a group.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def _write_fields(group: h5py.Group, fields: Fields) -> None:
     for name, value in fields.items():
         if value is None:
             continue
-        if isinstance(value, str):
+        if isinstance(value, dict):
+            _write_fields(group.create_group(name), value)
+        elif isinstance(value, str):
             group.create_dataset(name, data=value, dtype=h5py.string_dtype())
         elif isinstance(value, np.ndarray) and value.ndim:
             group.create_dataset(name, data=value, compression="gzip")
@@ -125,6 +128,17 @@ def neurons(threshold: Any = 1.0, *, r: Any = 1.0, **fields: Any) -> dict[str, A
     """IF; threshold and r are scalars or arrays."""
     node = {"type": "IF", "v_threshold": np.asarray(threshold), "r": np.asarray(r)}
     return _without_none({**node, **fields})
+
+
+def leaky(tau: Any = np.inf, *, r: Any = np.inf, **fields: Any) -> dict[str, Any]:
+    """LIF with threshold 1; as snnTorch writes Leaky(beta=1) unless told otherwise."""
+    node = {"type": "LIF", "tau": np.asarray(tau), "r": np.asarray(r), "v_leak": np.zeros(())}
+    return _without_none({**node, "v_threshold": np.ones(()), **fields})
+
+
+def scale(factors: Any) -> dict[str, Any]:
+    """Scale by one number or an array."""
+    return {"type": "Scale", "scale": np.asarray(factors)}
 
 
 def sum_pool(kernel_size: Any = 2, **fields: Any) -> dict[str, Any]:

@@ -153,12 +153,16 @@ REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "edge to a missing node": (lambda: rewired(("3", "ghost")), "EDGE_TO_MISSING_NODE"),
     "non-square kernel": (lambda: one_conv(shape=(2, 2, 3, 1)), "NON_SQUARE_KERNEL"),
     "dilation": (lambda: one_conv(dilation=np.array([2, 2])), "DILATION_UNSUPPORTED"),
-    "groups": (lambda: one_conv(shape=(2, 1, 3, 3), groups=2), "GROUPS_UNSUPPORTED"),
+    "groups": (lambda: one_conv(shape=(3, 1, 3, 3), groups=2), "VALUE_OUT_OF_RANGE"),
     "stride 0": (lambda: one_conv(stride=np.array([0, 0])), "VALUE_OUT_OF_RANGE"),
     "stride 3": (lambda: one_conv(stride=np.array([3, 3])), "STRIDE_UNSUPPORTED"),
     "padding 2^62": (lambda: one_conv(padding=np.array([2**62, 2**62])), "VALUE_OUT_OF_RANGE"),
     "non-uniform threshold": (
-        lambda: dense(np.full((10, 32), 0.1, np.float32), np.linspace(1, 2, 10)),
+        lambda: chain_bytes(
+            conv((2, 2, 1, 1)),
+            neurons(np.linspace(1, 2, 32).reshape(2, 4, 4)),
+            input_shape=(2, 4, 4),
+        ),
         "NON_UNIFORM_THRESHOLD",
     ),
     "pooling by 3": (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from speckfarm_server.errors import Finding
-from speckfarm_server.network import Network
-from speckfarm_server.parse import Parsed, parse_network
+from speckfarm_server.network import Network, Parsed
+from speckfarm_server.parse import parse_network
 from tests.nir_files import (
     affine,
     average_pool,
@@ -58,7 +58,9 @@ def test_a_small_chain_becomes_layers_with_their_shapes() -> None:
         (1, 1),
         1,
     )
-    assert [(pool.kind, pool.kernel_size) for pool in first.poolings] == [("sum", (2, 2))]
+    (source,) = second.sources
+    assert source.layer == 0
+    assert [(pool.kind, pool.kernel_size) for pool in source.poolings] == [("sum", (2, 2))]
     assert (second.name, second.is_linear) == ("4", True)
     assert (second.input_shape, second.output_shape) == ((4, 4, 4), (10, 1, 1))
 
@@ -120,28 +122,24 @@ def test_thresholds_may_be_one_number_or_one_per_neuron(threshold: Any) -> None:
     assert (layer.threshold, layer.threshold_range) == (0.5, (0.5, 0.5))
 
 
-def test_differing_thresholds_and_r_are_kept_for_the_check() -> None:
-    threshold, r = np.array([2.0, 1.0]), np.array([3.0, 4.0])
+def test_thresholds_and_r_that_differ_within_a_feature_are_kept_for_the_check() -> None:
+    threshold, r = np.array([[[2.0, 1.0]]]), np.array([[[3.0, 4.0]]])
 
-    parsed = parse_chain(linear((2, 3)), neurons(threshold, r=r), input_shape=(3,))
+    parsed = parse_chain(conv((1, 1, 1, 1)), neurons(threshold, r=r), input_shape=(1, 1, 2))
 
     layer = network_of(parsed).layers[0]
     assert (layer.threshold, layer.threshold_range, layer.r_range) == (2, (1, 2), (3, 4))
 
 
 def test_what_no_chip_has_is_kept_for_the_check() -> None:
-    node = conv((4, 1, 3, 5), dilation=2, groups=2, padding=np.array([9, 9]), stride=3)
+    node = conv((4, 1, 3, 5), dilation=2, padding=np.array([9, 9]), stride=3)
     pool = average_pool((3, 2), stride=np.array([1, 4]), padding=np.array([1, 1]))
 
-    layer = network_of(parse_chain(node, neurons(), pool, input_shape=(2, 30, 30))).layers[0]
+    network = network_of(parse_chain(node, neurons(), pool, input_shape=(1, 30, 30)))
 
-    assert (layer.groups, layer.dilation, layer.padding, layer.stride) == (
-        2,
-        (2, 2),
-        (9, 9),
-        (3, 3),
-    )
-    assert (layer.poolings[0].padding, layer.poolings[0].stride) == ((1, 1), (1, 4))
+    layer, (pooling,) = network.layers[0], network.exit_poolings
+    assert (layer.dilation, layer.padding, layer.stride) == ((2, 2), (9, 9), (3, 3))
+    assert (pooling.padding, pooling.stride) == ((1, 1), (1, 4))
 
 
 def test_double_weights_become_single_with_the_same_values() -> None:
@@ -158,7 +156,7 @@ def test_poolings_in_a_row_stay_in_a_row() -> None:
         conv((1, 1, 1, 1)), neurons(), sum_pool(2), average_pool(2), input_shape=(1, 8, 8)
     )
 
-    kinds = [pool.kind for pool in network_of(parsed).layers[0].poolings]
+    kinds = [pool.kind for pool in network_of(parsed).exit_poolings]
     assert kinds == ["sum", "average"]
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Network
-from speckfarm_server.parse import Parsed, parse_network
+from speckfarm_server.network import Network, Parsed
+from speckfarm_server.parse import parse_network
 from tests.nir_files import (
     average_pool,
     chain,
@@ -48,7 +48,7 @@ def only(parsed: Parsed) -> Finding:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("LIF", "no leak"), ("CubaLIF", "no leak"), ("LI", "no leak"), ("CubaLI", "no leak"),
-     ("Conv1d", "Conv2d"), ("Threshold", "IF"), ("Scale", "weights"), ("Delay", "delays"),
+     ("Conv1d", "Conv2d"), ("Threshold", "IF"),
      ("I", "IF"), ("Transformer", "Conv2d, Linear")],
 )  # fmt: skip
 def test_an_unknown_kind_is_named_with_the_way_out(kind: str, words: str) -> None:
@@ -84,7 +84,7 @@ EDITS: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str]] = {
     "cycle": ({}, [("3", "2")], ""),
     "self": ({}, [("1", "1")], ""),
     "fork": ({}, [("1", "output")], ""),
-    "merge": ({"other": linear((2, 3))}, [("input", "other"), ("other", "2")], ""),
+    "merge": ({"other": linear((3, 3))}, [("input", "other"), ("other", "2")], ""),
     "second input": ({"more": INPUT}, [("more", "2")], ""),
     "second output": ({"more": OUTPUT}, [("1", "more")], ""),
     "no input": ({}, [], "input"),
@@ -100,14 +100,14 @@ EDITS: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str]] = {
     [
         ("cycle", {"GRAPH_CYCLE"}),
         ("self", {"GRAPH_CYCLE"}),
-        ("fork", {"GRAPH_FORK", "GRAPH_MERGE"}),
-        ("merge", {"GRAPH_FORK", "GRAPH_MERGE"}),
-        ("second input", {"SECOND_INPUT", "GRAPH_MERGE"}),
-        ("second output", {"SECOND_OUTPUT", "GRAPH_FORK"}),
+        ("fork", {"GRAPH_MERGE"}),
+        ("merge", {"WRONG_ORDER", "SHAPE_MISMATCH"}),
+        ("second input", {"SECOND_INPUT"}),
+        ("second output", {"SECOND_OUTPUT"}),
         ("no input", {"NO_INPUT"}),
         ("no output", {"NO_OUTPUT"}),
         ("dangling", {"DANGLING_NODE"}),
-        ("missing", {"EDGE_TO_MISSING_NODE", "GRAPH_FORK"}),
+        ("missing", {"EDGE_TO_MISSING_NODE"}),
         ("no edges", {"DANGLING_NODE"}),
     ],
 )
@@ -197,7 +197,7 @@ def test_only_a_whole_map_is_flattened(start_end: tuple[int, int]) -> None:
     node = flatten(start_dim=start_end[0], end_dim=start_end[1])
 
     parsed = parse_chain(
-        conv((1, 1, 1, 1)), neurons(), node, linear((2, 16)), neurons(), input_shape=(1, 4, 4)
+        conv((2, 1, 1, 1)), neurons(), node, linear((2, 32)), neurons(), input_shape=(1, 4, 4)
     )
 
     assert only(parsed).reason == "UNSUPPORTED_FLATTEN"
@@ -266,10 +266,12 @@ def test_a_reset_voltage_is_refused_but_the_network_is_there_for_the_check() -> 
     assert parsed.network is not None
 
 
-def test_a_reset_to_zero_is_fine() -> None:
+def test_a_reset_voltage_of_zero_says_how_the_network_was_trained() -> None:
     parsed = parse_chain(linear((2, 3)), neurons(v_reset=np.zeros(2)), input_shape=(3,))
 
-    assert len(network_of(parsed).layers) == 1
+    assert (only(parsed).reason, only(parsed).severity) == ("RESET_FROM_V_RESET", Severity.INFO)
+    assert parsed.network is not None
+    assert parsed.network.layers[0].trained_reset == "zero"
 
 
 def test_an_unknown_field_is_a_warning() -> None:
@@ -294,7 +296,6 @@ def test_all_findings_come_at_once_with_their_layers() -> None:
     assert found == {
         ("UNSUPPORTED_NODE", "2", 0),
         ("NOT_FINITE", "0", 0),
-        ("NON_UNIFORM_THRESHOLD", "1", 0),
         ("V_RESET", "1", 0),
         ("WRONG_ORDER", "2", 0),
         ("WRONG_ORDER", "4", 1),

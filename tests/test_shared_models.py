@@ -47,7 +47,12 @@ def test_kinds_of_pooling_are_told_apart():
     for name in ("scnn_mnist", "mnist_28x28"):
         network, _ = parsed(name)
         assert network is not None
-        kinds[name] = {pool.kind for layer in network.layers for pool in layer.poolings}
+        kinds[name] = {
+            pool.kind
+            for layer in network.layers
+            for source in layer.sources
+            for pool in source.poolings
+        }
 
     assert kinds == {"scnn_mnist": {"sum"}, "mnist_28x28": {"average"}}
 

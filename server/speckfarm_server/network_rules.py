@@ -122,8 +122,8 @@ def groups(layer: Layer, *_: object) -> Iterator[Problem]:
 def merge_scales(layer: Layer, *_: object) -> Iterator[Problem]:
     """Sources that are added have been averaged over equally many pixels.
 
-    A weight serves all of them. sinabs 3.1.3 refuses it too, unless given a `rescale_fn`; its
-    `rescale_method_1` takes half the mean factor, which is another function.
+    A weight serves all of them. sinabs 3.1.3 refuses it only with `weight_rescaling_fn=None`; by
+    default it takes half the mean factor, rounded to two places, which is another function.
     """
     scales: dict[int, set[float]] = {}
     for source in layer.sources:
@@ -133,7 +133,8 @@ def merge_scales(layer: Layer, *_: object) -> Iterator[Problem]:
             listed = ", ".join(f"1/{1 / scale:g}" for scale in sorted(found))
             text = (
                 f"Adds inputs that average pooling divides differently, by {listed}; a core has "
-                "one weight for both. Use SumPool2d, or the same AvgPool2d, on every branch."
+                "one weight for both. Use SumPool2d, or the same AvgPool2d, on every branch. "
+                "(sinabs would scale by half their mean without a word: another network.)"
             )
             yield text, {"factors": listed}
 

@@ -1,1 +1,1 @@
-"""NIR files: from untrusted HDF5 to the nodes of a chain, with every reason why not."""
+"""NIR files: from untrusted HDF5 to the layers of a network, with every reason why not."""

@@ -34,10 +34,19 @@ FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "Linear": ("weight",),
     "Affine": ("weight", "bias"),
     "IF": ("r", "v_threshold", "v_reset"),
+    "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    "CubaLIF": ("tau_mem", "tau_syn"),
+    "LI": ("tau",),
+    "CubaLI": ("tau_mem", "tau_syn"),
+    "Scale": ("scale",),
+    "Delay": ("delay",),
     "SumPool2d": _POOLING,
     "AvgPool2d": _POOLING,
     "Flatten": ("start_dim", "end_dim", "input_type"),
 })
+# Of neurons: what NIR has no field for and `speckfarm export` puts into the group `metadata`.
+METADATA = ("speckfarm_reset", "speckfarm_lower_clip")
+_WITH_METADATA = ("IF", "LIF")
 # Written by some exporters, without a meaning for what the node computes.
 REDUNDANT_FIELDS = ("type", "metadata", "input_type", "output_type", "version")
 
@@ -48,7 +57,7 @@ class NirNode:
 
     name: str
     kind: str  # NIR's `type`
-    fields: Mapping[str, Value] = field(default_factory=dict)  # only those in FIELDS
+    fields: Mapping[str, Value] = field(default_factory=dict)  # those in FIELDS, and METADATA
     unknown_fields: tuple[str, ...] = ()  # there, but not read
     graph: NirGraph | None = None  # of a nested NIRGraph
 
@@ -118,9 +127,17 @@ class _Reader:
         if kind not in FIELDS:
             return NirNode(name=name, kind=kind)
         read = {f: self._file.value(group, f, path) for f in FIELDS[kind] if f in names}
+        if kind in _WITH_METADATA and "metadata" in names:
+            read |= self._metadata(group, path)
         fields = {f: value for f, value in read.items() if value is not None}
         unknown = tuple(f for f in names if f not in FIELDS[kind] + REDUNDANT_FIELDS)
         return NirNode(name=name, kind=kind, fields=fields, unknown_fields=unknown)
+
+    def _metadata(self, node: h5g.GroupID, path: str) -> dict[str, Value | None]:
+        group = self._file.group(node, "metadata", path)
+        path = f"{path}/metadata"
+        names = list_names(group, path, MAX_FIELDS)
+        return {f: self._file.value(group, f, path) for f in METADATA if f in names}
 
     def _kind(self, group: h5g.GroupID, path: str) -> str:
         kind = self._file.value(group, "type", path)

@@ -1,31 +1,19 @@
-"""A NIR graph to its chain of nodes from Input to Output, or all reasons why there is none."""
+"""A NIR graph to its nodes in order from Input to Output, or all reasons why there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import heapq
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.nir.file import FIELDS, NirGraph, NirNode
+from speckfarm_server.nir.file import NirGraph, NirNode
 
 # A nested graph's Input and Output, once it is written out flat: they pass events on.
 ENTRY, EXIT = "Entry", "Exit"
 _ENDS = {"Input": ENTRY, "Output": EXIT}
 
-_LEAK = "Speck's neurons have no leak or synaptic time constant: train with IF neurons"
-ADVICE = {
-    "LIF": _LEAK,
-    "CubaLIF": _LEAK,
-    "LI": _LEAK + " and read out their spikes",
-    "CubaLI": _LEAK + " and read out their spikes",
-    "I": "a bare integrator never spikes: use IF",
-    "Conv1d": "write it as Conv2d with a square kernel",
-    "Threshold": "Speck fires only in IF neurons: use IF",
-    "Scale": "multiply the weights of the next Conv2d or Linear by it",
-    "Delay": "Speck has no programmable delays: remove it",
-    "MaxPool2d": "use SumPool2d or AvgPool2d",
-    "BatchNorm2d": "fold it into the weights before exporting",
-}
 MAX_LISTED = 8  # names in one message
 
 
@@ -40,11 +28,12 @@ class Flat:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Road:
-    """The nodes of a file: from Input to Output if `is_chain`, else in no order."""
+    """The nodes of a file; if `is_whole`, each comes after all that feed it."""
 
     nodes: tuple[NirNode, ...]
-    is_chain: bool
-    findings: tuple[Finding, ...]
+    is_whole: bool
+    before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what feeds each node
+    findings: tuple[Finding, ...] = ()
 
 
 def problem(reason: str, message: str, **metadata: object) -> Finding:
@@ -54,25 +43,60 @@ def problem(reason: str, message: str, **metadata: object) -> Finding:
 
 
 def find_road(graph: NirGraph) -> Road:
-    """Order the nodes from Input to Output.
+    """Order the nodes from Input to Output; ties by name, numbers in names as numbers.
 
-    Findings: UNSUPPORTED_NODE, EDGE_TO_MISSING_NODE, NO_INPUT, NO_OUTPUT, SECOND_INPUT,
-    SECOND_OUTPUT, GRAPH_CYCLE, GRAPH_FORK, GRAPH_MERGE, DANGLING_NODE, DUPLICATE_NODE.
-    UNSUPPORTED_NODE alone leaves a chain.
+    Findings: EDGE_TO_MISSING_NODE, NO_INPUT, NO_OUTPUT, SECOND_INPUT, SECOND_OUTPUT, GRAPH_CYCLE,
+    DANGLING_NODE, DUPLICATE_NODE. With any of them the road is not whole.
     """
     flat = flatten(graph)
-    cyclic = _cyclic(flat)
-    broken = [
+    findings = (
         *flat.findings,
         *_check_ends(flat),
         *_check_edges(flat),
-        *_check_cycles(cyclic),
-        *_check_branches(flat, cyclic),
+        *_check_cycles(flat),
         *_check_dangling(flat),
+    )
+    if findings:
+        return Road(nodes=tuple(flat.nodes.values()), is_whole=False, findings=findings)
+    before = _feeding(flat.edges)
+    names = in_order({name: before.get(name, ()) for name in flat.nodes})
+    return Road(nodes=tuple(flat.nodes[name] for name in names), is_whole=True, before=before)
+
+
+def in_order(before: Mapping[str, Iterable[str]]) -> list[str]:
+    """Sort names so that each comes after those it needs; ties by name, "9" before "10"."""
+    missing = {name: set(needed) for name, needed in before.items()}
+    after: dict[str, list[str]] = {name: [] for name in missing}
+    for name, needed in missing.items():
+        for other in needed:
+            after[other].append(name)
+    ready = [(_natural(name), name) for name, needed in missing.items() if not needed]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        _, name = heapq.heappop(ready)
+        ordered.append(name)
+        for target in after[name]:
+            missing[target].discard(name)
+            if not missing[target]:
+                heapq.heappush(ready, (_natural(target), target))
+    return ordered
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Digits compare as numbers: by their count, then as text."""
+    parts = re.split(r"([0-9]+)", name)
+    return [
+        (len(part.lstrip("0")) + 1, part.lstrip("0")) if number % 2 else (0, part)
+        for number, part in enumerate(parts)
     ]
-    findings = (*_check_kinds(flat), *broken)
-    nodes = tuple(flat.nodes.values()) if broken else _walk(flat)
-    return Road(nodes=nodes, is_chain=not broken, findings=findings)
+
+
+def _feeding(edges: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    before: dict[str, tuple[str, ...]] = {}
+    for a, b in edges:
+        before[b] = (*before.get(b, ()), a)
+    return before
 
 
 def flatten(graph: NirGraph) -> Flat:
@@ -110,18 +134,6 @@ def _add(nodes: dict[str, NirNode], node: NirNode) -> list[Finding]:
 
 def _first(flat: Flat, kind: str) -> str:
     return next((n.name for n in flat.nodes.values() if n.kind == kind), kind.lower())
-
-
-def _check_kinds(flat: Flat) -> list[Finding]:
-    findings = []
-    for node in flat.nodes.values():
-        if node.kind in FIELDS or node.kind in (ENTRY, EXIT):
-            continue
-        kind = node.kind[:40]
-        advice = ADVICE.get(kind, "use " + ", ".join(FIELDS))
-        text = f"Node {node.name!r} is of type {kind}, which Speck cannot run; {advice}"
-        findings.append(problem("UNSUPPORTED_NODE", text, node=node.name, kind=kind))
-    return findings
 
 
 def _check_ends(flat: Flat, where: str = "") -> list[Finding]:
@@ -171,43 +183,16 @@ def _names(flat: Flat) -> set[str]:
     return set(flat.nodes).union(*flat.edges) if flat.edges else set(flat.nodes)
 
 
-def _check_cycles(groups: list[set[str]]) -> list[Finding]:
+def _check_cycles(flat: Flat) -> list[Finding]:
     return [
         problem(
             "GRAPH_CYCLE",
-            f"Nodes {listed(sorted(group))} form a cycle (recurrence); a chain from Input to "
-            "Output is wanted: remove the feedback edge",
+            f"Nodes {listed(sorted(group))} form a cycle (recurrence), which can deadlock the "
+            "chip: remove the feedback edge",
             nodes=", ".join(sorted(group)),
             found=len(group),
         )
-        for group in groups
-    ]
-
-
-def _check_branches(flat: Flat, cyclic: list[set[str]]) -> list[Finding]:
-    """Forks and merges, but not those that a cycle's own edges make."""
-    edges = [(a, b) for a, b in flat.edges if not any(a in g and b in g for g in cyclic)]
-    after: dict[str, list[str]] = {}
-    before: dict[str, list[str]] = {}
-    for a, b in edges:
-        after.setdefault(a, []).append(b)
-        before.setdefault(b, []).append(a)
-    return [*_check_branch(after, "GRAPH_FORK", "feeds"),
-            *_check_branch(before, "GRAPH_MERGE", "is fed by")]  # fmt: skip
-
-
-def _check_branch(neighbours: dict[str, list[str]], reason: str, verb: str) -> list[Finding]:
-    return [
-        problem(
-            reason,
-            f"Node {name!r} {verb} {len(names)} nodes ({listed(names)}); the farm runs chains, so "
-            "1 is allowed: remove the branch",
-            node=name,
-            found=len(names),
-            allowed=1,
-        )
-        for name, names in neighbours.items()
-        if len(names) > 1
+        for group in _cyclic(flat)
     ]
 
 
@@ -242,16 +227,6 @@ def _reachable(edges: Iterable[tuple[str, str]], start: Sequence[str]) -> set[st
         found |= fresh
         waiting += fresh
     return found
-
-
-def _walk(flat: Flat) -> tuple[NirNode, ...]:
-    after = dict(flat.edges)
-    node = next(node for node in flat.nodes.values() if node.kind == "Input")
-    chain = [node]
-    while node.name in after:
-        node = flat.nodes[after[node.name]]
-        chain.append(node)
-    return tuple(chain)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
-"""Shapes along the chain: what arrives at each node, and whether the node expects it."""
+"""Shapes through the graph: what arrives at each node, and whether the node expects it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -11,11 +11,20 @@ from speckfarm_server.errors import Finding
 from speckfarm_server.network import Pooling
 from speckfarm_server.nir.fields import MAX_AXIS
 from speckfarm_server.nir.file import NirNode
-from speckfarm_server.nir.graph import problem
-from speckfarm_server.nir.nodes import Door, Flattening, Neurons, Part, Weights
+from speckfarm_server.nir.graph import Road, problem
+from speckfarm_server.nir.parts import (
+    Door,
+    Flattening,
+    Neurons,
+    Part,
+    Scaling,
+    Weights,
+    per_feature,
+)
 
-# Kinds that the farm cannot run but that pass their input's shape on.
-SHAPE_KEEPING = ("LIF", "CubaLIF", "LI", "CubaLI", "I", "Threshold", "Scale", "Delay")
+# Kinds that pass their input's shape on, so that what is behind them is judged though they cannot
+# run.
+SHAPE_KEEPING = ("IF", "LIF", "CubaLIF", "LI", "CubaLI", "I", "Threshold", "Scale", "Delay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +42,28 @@ class Map:
 
 
 def infer_maps(
-    nodes: Sequence[NirNode], parts: Sequence[Part | None]
-) -> tuple[list[Map | None], list[Finding]]:
-    """Find the map that arrives at each node of a chain; None where it is not known.
+    road: Road, parts: Mapping[str, Part | None]
+) -> tuple[dict[str, Map | None], dict[str, Map | None], list[Finding]]:
+    """Find the maps that arrive at and leave each node by name; None where it is not known.
 
     Findings: SHAPE_MISMATCH, UNSUPPORTED_FLATTEN, VALUE_OUT_OF_RANGE.
     """
-    maps: list[Map | None] = []
+    arriving: dict[str, Map | None] = {}
+    leaving: dict[str, Map | None] = {}
     findings: list[Finding] = []
-    arriving: Map | None = None
-    for number, (node, part) in enumerate(zip(nodes, parts, strict=True)):
-        maps.append(arriving)
-        if number == 0:
-            arriving = _start(part)
-        elif part is None:
-            arriving = arriving if node.kind in (*SHAPE_KEEPING, "IF") else None
-        elif arriving is not None:
-            step = _Step(node)
-            arriving = pass_through(part, arriving, step)
-            findings += step.findings
-    return maps, findings
+    for node in road.nodes:
+        part, step = parts[node.name], _Step(node)
+        if node.kind == "Input":
+            leaving[node.name] = _start(part)
+            continue
+        found = {name: leaving[name] for name in road.before[node.name]}
+        came = arriving[node.name] = _added(found, step)
+        if part is None:
+            leaving[node.name] = came if node.kind in SHAPE_KEEPING else None
+        else:
+            leaving[node.name] = None if came is None else pass_through(part, came, step)
+        findings += step.findings
+    return arriving, leaving, findings
 
 
 class _Step:
@@ -94,6 +105,33 @@ class _Step:
         return None
 
 
+def _added(maps: Mapping[str, Map | None], step: _Step) -> Map | None:
+    """What arrives where several nodes feed one: NIR adds them, so their shapes are equal."""
+    known = {name: found for name, found in maps.items() if found is not None}
+    if not known:
+        return None
+    first, *others = known
+    for other in others:
+        if _squeezed(known[other].seen) != _squeezed(known[first].seen) or (
+            known[other].seen == known[other].shape != known[first].seen == known[first].shape
+        ):
+            text = (
+                f"adds {known[first].seen} from {first!r} and {known[other].seen} from {other!r}; "
+                "equal shapes are wanted"
+            )
+            step.refuse("SHAPE_MISMATCH", text, found=known[other].seen, allowed=known[first].seen)
+        elif known[other].shape != known[first].shape:
+            text = (
+                f"adds flattened maps of {known[first].shape} from {first!r} and of "
+                f"{known[other].shape} from {other!r} (c, h, w); a core adds pixel by pixel, so "
+                "these must be equal too"
+            )
+            step.refuse(
+                "SHAPE_MISMATCH", text, found=known[other].shape, allowed=known[first].shape
+            )
+    return known[first]
+
+
 def _start(part: Part | None) -> Map | None:
     if not isinstance(part, Door) or part.shape is None:
         return None
@@ -119,7 +157,8 @@ def _(part: Flattening, arriving: Map, step: _Step) -> Map | None:
     axes = len(arriving.seen)
     start = part.start_dim + axes if part.start_dim < 0 else part.start_dim
     end = part.end_dim + axes if part.end_dim < 0 else part.end_dim
-    if (start, end) != (0, axes - 1):
+    outside = [*arriving.seen[: max(start, 0)], *arriving.seen[max(end + 1, 0) :]]
+    if not 0 <= start <= end < axes or any(axis != 1 for axis in outside):
         text = (
             f"flattens axes {part.start_dim} to {part.end_dim} of {arriving.seen}; only all of "
             f"them, 0 to -1 (no batch axis), can be flattened"
@@ -132,12 +171,33 @@ def _(part: Flattening, arriving: Map, step: _Step) -> Map | None:
 
 @pass_through.register
 def _(part: Neurons, arriving: Map, step: _Step) -> Map | None:
-    allowed = {_squeezed(arriving.shape), _squeezed(arriving.seen), _squeezed(arriving.shape[:1])}
-    for shape in part.shapes:
-        if _squeezed(shape) not in allowed:
-            step.expect("neurons of shape", shape, arriving.seen)
-            break
+    _expect_arrays("neurons", part.shapes, arriving, step)
+    if not step.findings and per_feature(part.thresholds, arriving.shape) is None:
+        low, high = float(part.thresholds.min()), float(part.thresholds.max())
+        text = (
+            f"has thresholds from {low:g} to {high:g} within a feature; a core has one threshold, "
+            "and only those of whole features can go into weights: make them equal"
+        )
+        step.refuse("NON_UNIFORM_THRESHOLD", text, smallest=low, largest=high)
     return arriving
+
+
+@pass_through.register
+def _(part: Scaling, arriving: Map, step: _Step) -> Map | None:
+    shapes = (part.factors.shape,) if part.factors.size > 1 else ()
+    _expect_arrays("factors", shapes, arriving, step)
+    return arriving
+
+
+def _expect_arrays(
+    what: str, shapes: tuple[tuple[int, ...], ...], arriving: Map, step: _Step
+) -> None:
+    """One value per neuron, in the map's shape or in a row, or one per feature."""
+    allowed = {_squeezed(arriving.shape), _squeezed(arriving.seen), _squeezed(arriving.shape[:1])}
+    for shape in shapes:
+        if _squeezed(shape) not in allowed:
+            step.expect(f"{what} of shape", shape, arriving.seen)
+            return
 
 
 @pass_through.register

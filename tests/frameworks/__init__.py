@@ -1,0 +1,1 @@
+"""Scripts that write tests/data/nir with the frameworks' own exporters."""
