@@ -10,6 +10,7 @@ One thread, best of several runs, in CPU time, so that neighbours on the machine
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,7 @@ def run_twin(twin: Twin, recordings: list[PackedEvents]) -> int:
     for events in recordings:
         twin.reset_state()
         twin.start_recording()
-        for _ in twin.stream(events):
+        for _ in itertools.chain(twin.stream(events), twin.finish()):
             pass
         synops += int(twin.activity.synops.sum())
     return synops

@@ -1,6 +1,7 @@
 """A slow and obvious twin: plain Python, one neuron at a time, one core after the other.
 
-It shares no code with the twin; times follow the equations of docs/explanation/twin.md.
+It shares no code with the twin; times follow the equations of docs/explanation/twin.md. A core is
+run when all that will ever arrive there is known, sorted by time, then link.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
+from speckfarm_server.configuration import Configuration, CoreConfiguration, DvsConfiguration
 
 FIXED_NS = 300
 PIPE_NS = 70
@@ -40,7 +41,6 @@ class ReferenceCore:
     """One core."""
 
     core: CoreConfiguration
-    link: Destination
     tick_period_ns: int | None
     neurons: dict[tuple[int, int, int], int] = field(default_factory=dict)
     decimator_count: int = 0
@@ -49,6 +49,17 @@ class ReferenceCore:
     synops: int = 0
     busy_ns: int = 0
     sent: list[Spike] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        self.neurons = {}
+        if self.core.initial_state is not None:
+            for f, rows in enumerate(self.core.initial_state.tolist()):
+                for y, row in enumerate(rows):
+                    for x, v in enumerate(row):
+                        self.neurons[f, y, x] = v
 
     def run(self, arrivals: list[Spike], first_ns: int, last_ns: int) -> list[Spike]:
         self.busy_ns = self.input_spikes = self.output_spikes = self.synops = 0
@@ -70,9 +81,7 @@ class ReferenceCore:
         core = self.core
         channels, in_height, in_width = core.input_shape
         features, height, width = core.output_shape
-        channel = arrival.feature + self.link.feature_shift
-        in_y = arrival.y // self.link.pooling
-        in_x = arrival.x // self.link.pooling
+        channel, in_y, in_x = arrival.feature, arrival.y, arrival.x
         if channel >= channels or in_y >= in_height or in_x >= in_width:
             return
         self.input_spikes += 1
@@ -127,27 +136,85 @@ class ReferenceTwin:
     def __init__(self, configuration: Configuration) -> None:
         hz = configuration.slow_clock_hz
         period_ns = None if hz is None else round(1e9 / hz)
-        targets = {d.core: d for core in configuration.cores for d in core.destinations}
-        self.cores = {
-            core.core: ReferenceCore(core, targets.get(core.core, Destination(core=0)), period_ns)
-            for core in configuration.cores
-        }
-        (self.first,) = [number for number in self.cores if number not in targets]
+        self.configuration = configuration
+        self.cores = {core.core: ReferenceCore(core, period_ns) for core in configuration.cores}
+        # (layer of the source, -1 for the input; its slot; source; destination), by rank
+        inputs = (
+            configuration.inputs if configuration.dvs is None else configuration.dvs.destinations
+        )
+        self.links = [(-1, slot, None, to) for slot, to in enumerate(inputs) if to.enable]
+        for core in configuration.cores:
+            for slot, to in enumerate(core.destinations):
+                if to.enable:
+                    self.links.append((core.layer, slot, core.core, to))
+        self.links.sort(key=lambda link: link[:2])
 
     def reset_state(self) -> None:
         for core in self.cores.values():
-            core.neurons = {}
+            core.reset_state()
 
     def run_recording(self, events: list[Event]) -> list[tuple[int, int, int, int, int, int]]:
         """(t_ns, cause, layer, feature, y, x) of monitored layers, by time, then layer."""
-        spikes = [Spike(e.t_us * 1000, i, e.feature, e.y, e.x) for i, e in enumerate(events)]
-        first_ns, last_ns = (spikes[0].t_ns, spikes[-1].t_ns) if spikes else (0, -1)
-        outputs = []
-        number: int | None = self.first
-        while number is not None:
-            core = self.cores[number]
-            spikes = core.run(spikes, first_ns, last_ns)
-            if core.core.monitor_enable:
-                outputs += [(s.t_ns, s.cause, core.core.layer, *s[2:]) for s in spikes]
-            number = core.core.destinations[0].core if core.core.destinations else None
+        first_ns, last_ns = (events[0].t_us * 1000, events[-1].t_us * 1000) if events else (0, -1)
+        sent: dict[int | None, list[Spike]] = {None: self.entering(events)}
+        while len(sent) <= len(self.cores):
+            for number, core in self.cores.items():
+                links = [link for link in self.links if link[3].core == number]
+                if number not in sent and all(source in sent for _, _, source, _ in links):
+                    arrivals = []
+                    for _, _, source, to in links:
+                        for spike in sent[source]:
+                            at = (spike.y // to.pooling, spike.x // to.pooling)
+                            feature = spike.feature + to.feature_shift
+                            arrivals.append(Spike(spike.t_ns, spike.cause, feature, *at))
+                    arrivals.sort(key=lambda spike: spike.t_ns)  # stable: equal times by link
+                    sent[number] = core.run(arrivals, first_ns, last_ns)
+        outputs = [
+            (s.t_ns, s.cause, core.core.layer, *s[2:])
+            for number, core in self.cores.items()
+            if core.core.monitor_enable
+            for s in sent[number]
+        ]
         return sorted(outputs, key=lambda spike: (spike[0], spike[2]))
+
+    def entering(self, events: list[Event]) -> list[Spike]:
+        spikes = []
+        for cause, event in enumerate(events):
+            place: tuple[int, int, int] | None = event[1:]
+            if self.configuration.dvs is not None:
+                crops_first = self.configuration.chip == "speck2b"
+                place = through_layer(event, self.configuration.dvs, crops_first)
+            if place is not None:
+                spikes.append(Spike(event.t_us * 1000, cause, *place))
+        return spikes
+
+
+def through_layer(
+    event: Event, dvs: DvsConfiguration, crops_first: bool
+) -> tuple[int, int, int] | None:
+    """Feature, y and x behind the event pre-processing layer; None if the event does not pass."""
+    is_on = event.feature == 1
+    if is_on and not dvs.on_channel:
+        return None
+    if not is_on and not dvs.off_channel:
+        return None
+    place = []
+    for axis, pixel in enumerate((event.y, event.x)):
+        # The map that leaves, written out: which pixels each of its places sums up.
+        pool, first, last = dvs.pooling[axis], dvs.origin[axis], dvs.cut[axis]
+        if crops_first:
+            pixels = list(range(first, last + 1))
+            windows = [pixels[n : n + pool] for n in range(0, len(pixels), pool)]
+            windows = [window for window in windows if len(window) == pool]
+        else:
+            sensor = [list(range(pixel, pixel + pool)) for pixel in range(0, 128, pool)]
+            windows = sensor[first : last + 1]
+        if dvs.mirror[axis]:
+            windows.reverse()
+        found = [at for at, window in enumerate(windows) if pixel in window]
+        if not found:
+            return None
+        place.append(found[0])
+    if dvs.mirror_diagonal:
+        place.reverse()
+    return (0 if dvs.merge else event.feature), place[0], place[1]

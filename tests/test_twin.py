@@ -71,6 +71,20 @@ def test_neurons_keep_their_state_until_it_is_reset():
     assert twin.neurons(0).tolist() == [[[20]]]
 
 
+def test_initial_states_hold_after_configuring_and_after_a_reset():
+    initial = np.array([[[60, -30]]], np.int16)
+    twin = Twin(chip(core([[[[50]]]], (1, 2), initial_state=initial)))
+
+    configured = run_recording(twin, [Event(0, 0, 0, 0), Event(9, 0, 0, 1)])
+    changed = twin.neurons(0).tolist()
+    twin.reset_state()
+
+    assert [spike[-1] for spike in configured] == [0]
+    assert changed == [[[10, 20]]]
+    assert twin.neurons(0).tolist() == initial.tolist()
+    assert run_recording(twin, [Event(0, 0, 0, 0), Event(9, 0, 0, 1)]) == configured
+
+
 def test_return_to_zero_forgets_the_rest():
     twin = Twin(chip(core([[[[60]]]], (1, 1), return_to_zero=True)))
 
@@ -134,7 +148,7 @@ def test_rows_that_pooling_leaves_over_do_not_arrive():
 def test_spikes_follow_destinations_not_the_order_of_cores():
     last = core([[[[100]]]], (1, 1), layer=1)
     first = core([[[[100]]]], (1, 1), core=4, destinations=(Destination(core=2),))
-    twin = Twin(chip(last, first))
+    twin = Twin(chip(last, first, inputs=(Destination(core=4),)))
 
     spikes = twin.run(pack_events(pulses(1)))
 
@@ -214,10 +228,10 @@ def test_events_of_another_layer_are_refused():
 
 def test_time_may_not_go_back_between_slices_but_between_recordings():
     twin = Twin(chip(core([[[[100]]]], (1, 1))))
-    twin.run(pack_events([Event(7, 0, 0, 0)]))
+    list(twin.stream(pack_events([Event(7, 0, 0, 0)])))
 
     with pytest.raises(ValueError, match="event 0 is 1 us before"):
-        twin.run(pack_events([Event(6, 0, 0, 0)]))
+        twin.stream(pack_events([Event(6, 0, 0, 0)]))
     assert len(run_recording(twin, [Event(6, 0, 0, 0)])) == 1
 
 
@@ -233,23 +247,6 @@ def test_an_abandoned_stream_leaves_nothing_behind():
     found = run_recording(twin, pulses(3))
 
     assert found == run_recording(Twin(configuration), pulses(3))
-
-
-def test_forks_merges_and_loops_are_refused():
-    to_2, to_3 = Destination(core=2), Destination(core=3)
-    shapes = {
-        "fork": (core([[[[1]]]], (1, 1), core=1, destinations=(to_2, to_3)),
-                 core([[[[1]]]], (1, 1)), core([[[[1]]]], (1, 1), core=3)),
-        "merge": (core([[[[1]]]], (1, 1), core=1, destinations=(to_3,)),
-                  core([[[[1]]]], (1, 1), destinations=(to_3,)), core([[[[1]]]], (1, 1), core=3)),
-        "loop": (core([[[[1]]]], (1, 1), core=1, destinations=(to_2,)),
-                 core([[[[1]]]], (1, 1), destinations=(to_2,))),
-        "nowhere": (core([[[[1]]]], (1, 1), destinations=(to_3,)),),
-    }  # fmt: skip
-
-    for cores in shapes.values():
-        with pytest.raises(ValueError, match="the twin runs one chain of cores"):
-            Twin(chip(*cores))
 
 
 def test_shapes_that_contradict_each_other_are_refused():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +10,16 @@ from hypothesis import strategies as st
 from speckfarm_server.configuration import Configuration, Destination
 from speckfarm_server.twin.twin import Twin
 from tests.reference_twin import Event, ReferenceTwin
-from tests.twin_builders import chip, chips, core, pack_events, pulses, recordings, run_recording
+from tests.twin_builders import (
+    chip,
+    chips,
+    core,
+    pack_events,
+    pulses,
+    recordings,
+    run_cut,
+    run_recording,
+)
 
 compared = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
@@ -76,9 +83,8 @@ def test_a_recording_may_be_cut_anywhere(case, data):
     whole, cut = Twin(configuration), Twin(configuration)
 
     expected = whole.run(packed)
-    slices = [cut.run(packed[a:b]) for a, b in pairwise([0, *cuts, len(events)])]
+    found = run_cut(cut, packed, cuts)
 
-    found = np.concatenate(slices)
     assert found[np.lexsort((found["layer"], found["t_ns"]))].tolist() == expected.tolist()
     for layer in range(len(configuration.cores)):
         times_ns = found["t_ns"][found["layer"] == layer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from speckfarm.events import PackedEvents
 from speckfarm_server.chip import DECIMATOR_CODES, output_size
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
-from speckfarm_server.twin.twin import Twin
+from speckfarm_server.twin.twin import NO_OUTPUT, Twin
 from tests.reference_twin import Event
 
 
@@ -45,6 +46,11 @@ def chip(*cores: CoreConfiguration, **changes: Any) -> Configuration:
     )
 
 
+def to(*cores: int, **changes: Any) -> tuple[Destination, ...]:
+    """Destinations, alike but for the core."""
+    return tuple(Destination(core=number, **changes) for number in cores)
+
+
 def pack_events(events: list[Event]) -> PackedEvents:
     """Pack without the client's own packer."""
     words = [e.t_us << 28 | e.feature << 14 | e.y << 7 | e.x for e in events]
@@ -55,6 +61,15 @@ def run_recording(twin: Twin, events: list[Event]) -> list[tuple[int, ...]]:
     """Run a whole recording: (t_ns, cause, layer, feature, y, x)."""
     twin.start_recording()
     return twin.run(pack_events(events)).tolist()
+
+
+def run_cut(twin: Twin, packed: PackedEvents, cuts: list[int]) -> Any:
+    """Run a recording in slices, unsorted output."""
+    pieces = [NO_OUTPUT]
+    for first, last in pairwise([0, *cuts, len(packed)]):
+        pieces += twin.stream(packed[first:last])
+    pieces += twin.finish()
+    return np.concatenate(pieces)
 
 
 def pulses(count: int, *, start_us: int = 0) -> list[Event]:
@@ -91,6 +106,54 @@ def chips(draw: st.DrawFn, *, leak: bool = False) -> Configuration:
         shape = (features, height // pooling, width // pooling)
     hz = draw(st.sampled_from([10_000.0, 7777.7, 700.0])) if leak else None
     return chip(*cores, slow_clock_hz=hz)
+
+
+@st.composite
+def graphs(draw: st.DrawFn, *, leak: bool = False) -> Configuration:
+    """Two to six small cores that spikes pass in any way without loops: forks, merges, skips."""
+    count = draw(st.sampled_from([4, 3, 5, 6, 2]))
+    numbers = draw(st.permutations(range(9)))[:count]
+    layers = draw(st.sampled_from([list(range(count)), list(range(count))[::-1]]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = tuple(draw(st.integers(*ends)) for ends in ((1, 3), (3, 7), (3, 7)))
+    inputs = [numbers[0]] + [n for n in numbers[1:] if draw(st.integers(0, 3)) == 0]
+    reached = [1] * count  # neurons that one event reaches before each core, through all branches
+    cores: list[CoreConfiguration] = []
+    for place, number in enumerate(numbers):
+        taken = (draw(st.integers(shape[0], 6)), *shape[1:])
+        built = draw(_cores(taken, rng, leak=leak, reached=reached[place]))
+        ways = []
+        onward = st.integers(place + 1, min(place + 3, count - 1))
+        for target in draw(st.lists(onward, min_size=1, max_size=2)) if place < count - 1 else ():
+            ways.append(draw(_destinations(numbers[target])))
+            reached[target] += reached[place] * built.output_shape[0] * built.kernel_size**2
+        changes = {
+            "core": number,
+            "layer": layers[place],
+            "destinations": tuple(ways),
+            "monitor_enable": place == count - 1 or draw(st.booleans()),
+            "initial_state": draw(_initial_states(built, rng)),
+        }
+        cores.append(replace(built, **changes))
+    hz = draw(st.sampled_from([10_000.0, 100_000.0, 7777.7])) if leak else None
+    first, *others = [draw(_destinations(number)) for number in inputs]
+    made = chip(*cores, slow_clock_hz=hz, inputs=(replace(first, enable=True), *others))
+    return replace(made, input_shape=shape)
+
+
+@st.composite
+def _destinations(draw: st.DrawFn, core_: int) -> Destination:
+    return Destination(
+        core=core_,
+        pooling=draw(st.sampled_from([1, 1, 1, 2, 4])),
+        feature_shift=draw(st.sampled_from([0, 0, 0, 1, 2])),
+        enable=draw(st.sampled_from([True, True, True, True, False])) if core_ % 2 else True,
+    )
+
+
+def _initial_states(built: CoreConfiguration, rng: np.random.Generator) -> st.SearchStrategy[Any]:
+    some = rng.integers(-200, 200, built.output_shape).astype(np.int16)
+    return st.sampled_from([None, None, some])
 
 
 @st.composite

@@ -40,11 +40,11 @@ class Board(Protocol):
         ...
 
     def configure(self, configuration: Configuration) -> None:
-        """Write a configuration; neuron state is zero afterwards."""
+        """Write a configuration; neurons hold their initial state afterwards."""
         ...
 
     def reset_state(self) -> None:
-        """Set every neuron to zero."""
+        """Give every neuron its initial state."""
         ...
 
     def run(self, packed: PackedEvents) -> Iterator[Chunk]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.events import FEATURE_SHIFT, LAYER_SHIFT, TIME_SHIFT, X_SHIFT, Y_SHIFT, PackedEvents
+from speckfarm_server.advice import synops_per_event
 from speckfarm_server.boards.board import Board, Chunk
-from speckfarm_server.configuration import Configuration
+from speckfarm_server.chip import Chip, find_chip
+from speckfarm_server.configuration import Configuration, CoreConfiguration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import LayerActivity, LayerLags, RecordingResult
@@ -23,6 +25,7 @@ from speckfarm_server.recordings import Recordings, from_file, select_polarity
 # Output spikes of one job. They are held in memory (about 100 bytes each) until all is measured; a
 # chip's link carries fewer than a million per second.
 MAX_OUTPUTS = 10_000_000
+SHORTEST_RATED_S = 0.01  # a rate over less says nothing about what a core sustains
 
 
 class Cancelled(Exception):
@@ -173,7 +176,7 @@ class Attempt:
     def _outcome(self) -> Outcome:
         return Outcome(
             recordings=tuple(self._recordings),
-            layers=_add_up(self._activity),
+            layers=_add_up(self._activity, self._recordings, self._task.configuration),
             spikes=b"".join(spikes.astype("<u8").tobytes() for spikes in self._spikes),
             lags=b"".join(lags.astype("<f8").tobytes() for lags in self._lags),
             exit_spikes=self._exit_spikes,
@@ -240,13 +243,44 @@ def _pack(output: Chunk) -> PackedEvents:
     return packed
 
 
-def _add_up(activity: list[tuple[LayerActivity, ...]]) -> tuple[LayerActivity, ...]:
+def _add_up(
+    activity: list[tuple[LayerActivity, ...]],
+    recordings: list[RecordingResult],
+    configuration: Configuration,
+) -> tuple[LayerActivity, ...]:
+    """Each layer's counts over all recordings, and its synaptic operations per second."""
+    chip = find_chip(configuration.chip)
+    cores = {core.layer: core for core in configuration.cores}
+    seconds = [recording.duration_us / 1e6 for recording in recordings]
     return tuple(
-        LayerActivity(
-            layer=layers[0].layer,
-            input_spikes=sum(item.input_spikes for item in layers),
-            output_spikes=sum(item.output_spikes for item in layers),
-            synops=None if layers[0].synops is None else sum(item.synops or 0 for item in layers),
-        )
-        for layers in zip(*activity, strict=True)
+        _summed(items, seconds, cores[items[0].layer], chip)
+        for items in zip(*activity, strict=True)
+    )
+
+
+def _summed(
+    items: Sequence[LayerActivity], seconds: Sequence[float], core: CoreConfiguration, chip: Chip
+) -> LayerActivity:
+    arrived = sum(item.input_spikes for item in items)
+    total = LayerActivity(
+        layer=core.layer,
+        input_spikes=arrived,
+        output_spikes=sum(item.output_spikes for item in items),
+        synops=None,
+        synops_limit=chip.cores[core.core].synops_per_s,
+    )
+    if items[0].synops is None:
+        return total
+    synops = [item.synops or 0 for item in items]
+    rates = [
+        ops / time_s
+        for ops, time_s in zip(synops, seconds, strict=True)
+        if time_s >= SHORTEST_RATED_S
+    ]
+    return replace(
+        total,
+        synops=sum(synops),
+        synops_formula=arrived * synops_per_event(core),
+        synops_per_s=sum(synops) / sum(seconds) if sum(seconds) > 0 else None,
+        peak_synops_per_s=max(rates, default=None),
     )

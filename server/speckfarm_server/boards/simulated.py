@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from speckfarm.events import PackedEvents
 from speckfarm_server.boards.board import Chunk
@@ -30,18 +31,23 @@ class SimulatedBoard:
         return self._assumptions
 
     def configure(self, configuration: Configuration) -> None:
-        """Build the twin of one configuration; state and decimators start at zero."""
-        self._twin = Twin(configuration)
+        """Build the twin of one configuration; BoardFault TWIN_REFUSED if it cannot run it."""
+        self._twin = None
+        try:
+            self._twin = Twin(configuration)
+        except ValueError as error:
+            message = f"The simulated board cannot run this configuration: {error}"
+            raise BoardFault("TWIN_REFUSED", message, ErrorClass.JOB, found=error) from error
 
     def reset_state(self) -> None:
-        """Set every neuron to zero; decimator counters stay, as assumed of the chip."""
+        """Give every neuron its initial state; decimator counters stay, as assumed of the chip."""
         self._configured().reset_state()
 
     def run(self, packed: PackedEvents) -> Iterator[Chunk]:
         """Simulate one recording piece by piece."""
         twin = self._configured()
         twin.start_recording()
-        for output in twin.stream(packed):
+        for output in chain(twin.stream(packed), twin.finish()):
             yield Chunk(
                 t_us=output["t_ns"] / NS_PER_US,
                 cause=output["cause"],

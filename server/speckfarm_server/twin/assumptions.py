@@ -18,7 +18,8 @@ class Assumptions:
     """One field per unknown, with where the default comes from and how sure that is.
 
     The first group may be varied. The second names rules that kernel.py is built on: another value
-    raises ValueError. Service times are in the table of chips (`CoreLimits.synops_per_s`).
+    raises ValueError. Service times are in the table of chips (`CoreLimits.synops_per_s`), and so
+    is the order of pooling and crop (`Chip.dvs_crops_first`).
     """
 
     # From a core's first look at a spike to its first neuron, and from a neuron that fires to the
@@ -54,6 +55,21 @@ class Assumptions:
     leak_tick: str = "served like a spike that reaches every neuron, before spikes of its time"
     # First tick one period after the first event of a recording; on a board the phase is random.
     leak_phase: str = "first tick one period after first event"
+    # The datasheet has a spike sent to each destination; that neither copy is later is a guess.
+    fork: str = "reaches both destinations at the same time"
+    # Routers are asynchronous, so on silicon an arbiter decides, and not always alike. A guess that
+    # is easy to say; the input comes first because it waits for nothing.
+    merge_order: str = "by arrival; at equal times the input, then sources by layer number"
+    # `neurons_initial_value` is written with the configuration (sinabs does). Likely; that a reset
+    # between recordings writes it again is the farm's choice.
+    initial_state: str = "held after configuring and after a state reset"
+    # Sensor to core is not in any published figure apart from the core's own time. A guess.
+    camera_delay: str = "none: camera events enter the cores at their time"
+    # Vendor's pipeline figure has mirror and swap behind the crop; sinabs flips before it swaps.
+    # Pooling before or after the crop is in the table of chips (`dvs_crops_first`).
+    camera_order: str = "polarity, pooling and crop, mirror within the crop, swap"
+    # "Sum pooling" of events: coordinates lose bits, nothing is counted or merged. Likely.
+    camera_pooling: str = "every event passes as one; what is left over of a crop is dropped"
     # Depth is unknown, and so is what a full one does. Nothing is dropped, no core is stalled.
     fifo_depth: str = "unbounded"
     # On silicon cores 0 and 1 work on two things at once and are not bit-reproducible (datasheet).
@@ -70,9 +86,14 @@ class Assumptions:
                 raise ValueError(f"{field.name}: found {found!r}; the twin knows {allowed}")
 
     def digest(self) -> str:
-        """SHA-256 over every assumption and the chips' service rates."""
-        rates = {name: [core.synops_per_s for core in chip.cores] for name, chip in CHIPS.items()}
-        plain = {"assumptions": asdict(self), "synops_per_s": rates}
+        """SHA-256 over every assumption and what the table of chips has to guess as well."""
+        plain = {
+            "assumptions": asdict(self),
+            "synops_per_s": {
+                name: [core.synops_per_s for core in chip.cores] for name, chip in CHIPS.items()
+            },
+            "dvs_crops_first": {name: chip.dvs_crops_first for name, chip in CHIPS.items()},
+        }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import PackedEvents, unpack
-from speckfarm_server.configuration import (
-    Configuration,
-    CoreConfiguration,
-    Destination,
-    Int16Array,
-)
+from speckfarm.events import TIME_SHIFT, PackedEvents, unpack
+from speckfarm_server.chip import find_chip
+from speckfarm_server.configuration import Configuration, Int16Array
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
-from speckfarm_server.twin.core import NEVER_NS, Core
+from speckfarm_server.twin.core import Core, Surroundings
 from speckfarm_server.twin.delay import SECOND_NS, delay_model
-from speckfarm_server.twin.kernel import SPIKE_DTYPE, compile_kernels
-
-Int64Array: TypeAlias = NDArray[np.int64]
+from speckfarm_server.twin.flow import Flow, Limits, Station
+from speckfarm_server.twin.graph import order_cores
+from speckfarm_server.twin.kernel import SPIKE_DTYPE, Spikes, compile_kernels
+from speckfarm_server.twin.preprocess import Int64Array, preprocess
 
 OUTPUT_DTYPE = np.dtype([
     ("t_ns", "<i8"),
@@ -33,6 +29,8 @@ OUTPUT_DTYPE = np.dtype([
 ])
 SLICE_EVENTS = 4096  # input events that go through all cores together; bounds buffers
 CHECK_EVENTS = 1 << 16  # at a time, to bound temporaries
+NS_PER_US = 1000
+LIMITS = Limits()
 NO_OUTPUT = np.empty(0, OUTPUT_DTYPE)
 
 
@@ -46,32 +44,44 @@ class Activity:
 
 
 class Twin:
-    """A chip with a configuration loaded: neurons and decimator counters are zero.
+    """A chip with a configuration loaded: neurons are in their initial state, counters are zero.
 
     Calls must not overlap. Memory and time between two pieces of `stream` are bounded, whatever the
-    network does; the first construction in a process loads or compiles the kernel.
+    network does (`Limits`); the first construction in a process loads or compiles the kernel.
+    Raises ValueError for a configuration that the twin cannot run.
     """
 
     def __init__(
-        self, configuration: Configuration, *, assumptions: Assumptions = ASSUMPTIONS
+        self,
+        configuration: Configuration,
+        *,
+        assumptions: Assumptions = ASSUMPTIONS,
+        limits: Limits = LIMITS,
     ) -> None:
         compile_kernels()
-        hz = configuration.slow_clock_hz
         self._input_shape = configuration.input_shape
-        self._cores = [
-            Core(
-                core,
-                link,
-                delays=delay_model(configuration.chip, core.core, assumptions),
-                tick_period_ns=0 if hz is None else max(1, round(SECOND_NS / hz)),
-                assumptions=assumptions,
+        dvs = configuration.dvs
+        self._dvs = dvs if dvs is not None and dvs.destinations else None
+        self._chip = find_chip(configuration.chip)
+        hz = configuration.slow_clock_hz
+        stations = [
+            Station(
+                node,
+                Surroundings(
+                    delays=delay_model(configuration.chip, node.core.core, assumptions),
+                    tick_period_ns=0 if hz is None else max(1, round(SECOND_NS / hz)),
+                    assumptions=assumptions,
+                    buffer_spikes=limits.buffer,
+                ),
             )
-            for core, link in _chain(configuration)
+            for node in order_cores(configuration)
         ]
+        self._cores = [station.core for station in stations]
+        self._flow = Flow(stations, limits)
         self.start_recording()
 
     def reset_state(self) -> None:
-        """Zero all neurons; decimator counters stay."""
+        """Give all neurons their initial state; decimator counters stay."""
         for core in self._cores:
             core.reset_state()
 
@@ -79,32 +89,49 @@ class Twin:
         """Zero clocks, activity and the count of events; drop what a stream left unfinished."""
         self._events = 0
         self._last_us = -1
+        self._finished = False
+        self._flow.start_recording()
         for core in self._cores:
             core.start_recording()
 
     def run(self, packed: PackedEvents) -> NDArray[np.void]:
-        """Run the next slice of a recording; return all its output, OUTPUT_DTYPE.
+        """Run a recording from here to its end; return all its output, OUTPUT_DTYPE.
 
-        Sorted by time, equal times by layer, a layer's equal times as they were fired. The next
-        slice's output may begin before this one's ends, but no layer's times ever decrease; sorted
-        together, slices give the same array however a recording is cut. Raises like `stream`.
+        Sorted by time, equal times by layer, a layer's equal times as they were fired. Raises like
+        `stream`.
         """
         pieces = [piece for piece in self.stream(packed) if len(piece)]
+        pieces += [piece for piece in self.finish() if len(piece)]
         outputs = np.concatenate(pieces) if pieces else NO_OUTPUT
         if sum(core.monitored for core in self._cores) == 1:
             return outputs  # a core is a FIFO: sorted already
         return outputs[np.lexsort((outputs["layer"], outputs["t_ns"]))]
 
     def stream(self, packed: PackedEvents) -> Iterator[NDArray[np.void]]:
-        """Run like `run`, yielding output as it comes: unsorted, but each layer's in order.
+        """Run the next slice of a recording, yielding output as it comes, unsorted.
 
-        A piece, perhaps empty, comes about every 0.1 s at most. One that is not read to its end
-        leaves neurons in between: `reset_state` and `start_recording` before going on. Raises
+        Each layer's times never decrease, also from slice to slice; after the last one comes
+        `finish`. All together, sorted as `run` does, is the same however a recording is cut.
+
+        A piece, perhaps empty, comes about every 0.1 s at most. A stream that is not read to its
+        end leaves neurons in between: `reset_state` and `start_recording` before going on. Raises
         ValueError, before anything has run, for events that are not of the input map or go back in
-        time.
+        time, or that come after `finish`; BoardFault TWIN_QUEUE_TOO_LONG when too many spikes wait
+        in front of a merge.
         """
+        if self._finished:
+            raise ValueError("the recording was finished; start_recording before the next")
         _check_events(packed, self._input_shape, self._last_us)
         return self._slices(packed)
+
+    def finish(self) -> Iterator[NDArray[np.void]]:
+        """End the recording: yield what merges held back, for more input might have preceded it.
+
+        Nothing if every core has one source at most. Raises BoardFault like `stream`.
+        """
+        self._finished = True
+        self._flow.end_input()
+        yield from self._settled()
 
     @property
     def activity(self) -> Activity:
@@ -121,66 +148,41 @@ class Twin:
 
     def _slices(self, packed: PackedEvents) -> Iterator[NDArray[np.void]]:
         for first in range(0, len(packed), SLICE_EVENTS):
-            arrivals = self._arrivals(packed[first : first + SLICE_EVENTS])
-            self._cores[0].accept(arrivals)
-            yield from self._drain(0, int(arrivals["t_ns"][-1]))
+            piece = packed[first : first + SLICE_EVENTS]
+            first_us, self._last_us = (int(piece[at]) >> TIME_SHIFT for at in (0, -1))
+            if self._events == 0:
+                for core in self._cores:
+                    core.start_ticks(first_us * NS_PER_US)
+            self._flow.put(self._arrivals(piece), self._last_us * NS_PER_US)
+            self._events += len(piece)
+            outputs = self._settled()
+            yield next(outputs, NO_OUTPUT)  # also if nothing passed the pre-processing layer
+            yield from outputs
 
-    def _arrivals(self, packed: PackedEvents) -> NDArray[np.void]:
+    def _arrivals(self, packed: PackedEvents) -> Spikes:
+        cause = np.arange(self._events, self._events + len(packed))
+        if self._dvs is not None:
+            packed, index = preprocess(packed, self._dvs, self._chip)
+            cause = cause[index]
         events = unpack(packed)
         spikes = np.empty(len(packed), SPIKE_DTYPE)
-        spikes["t_ns"] = events["t"] * 1000
-        spikes["cause"] = np.arange(self._events, self._events + len(packed))
+        spikes["t_ns"] = events["t"] * NS_PER_US
+        spikes["cause"] = cause
         for name in ("feature", "y", "x"):
             spikes[name] = events[name]
-        if self._events == 0:
-            for core in self._cores:
-                core.start_ticks(int(spikes["t_ns"][0]))
-        self._events += len(packed)
-        self._last_us = int(events["t"][-1])
         return spikes
 
-    def _drain(self, position: int, horizon_ns: int) -> Iterator[NDArray[np.void]]:
-        """Advance a core, and those behind it whenever its buffer fills, until nothing waits.
-
-        All later arrivals lie behind `horizon_ns`, so ticks up to there can be served. A core
-        behind one that is not finished serves only the ticks before its arrivals.
-        """
-        core, behind = self._cores[position], self._cores[position + 1 : position + 2]
-        finished = False
-        while not finished:
-            finished = core.advance(horizon_ns)
-            yield _outputs(core) if core.monitored else NO_OUTPUT
-            for follower in behind:
-                follower.accept(core.emitted)
-                yield from self._drain(position + 1, horizon_ns if finished else NEVER_NS)
+    def _settled(self) -> Iterator[NDArray[np.void]]:
+        for core, spikes in self._flow.settle():
+            yield _outputs(core, spikes) if core.monitored else NO_OUTPUT
 
 
-def _outputs(core: Core) -> NDArray[np.void]:
-    spikes = core.emitted
+def _outputs(core: Core, spikes: Spikes) -> NDArray[np.void]:
     outputs = np.empty(len(spikes), OUTPUT_DTYPE)
     outputs["layer"] = core.layer
     for name in SPIKE_DTYPE.names or ():
         outputs[name] = spikes[name]
     return outputs
-
-
-def _chain(configuration: Configuration) -> list[tuple[CoreConfiguration, Destination]]:
-    """Cores with the link that leads to each, in the order in which spikes pass them."""
-    cores = configuration.cores
-    onward = {core.core: [link for link in core.destinations if link.enable] for core in cores}
-    targets = {link.core for links in onward.values() for link in links}
-    links = [Destination(core=core.core) for core in cores if core.core not in targets]
-    chain: list[tuple[CoreConfiguration, Destination]] = []
-    while len(links) == 1 and len(chain) < len(cores):
-        core = configuration.core_of(links[0].core)
-        if core is None:
-            break
-        chain.append((core, links[0]))
-        links = onward[core.core]
-    if links or not chain or len(chain) < len(cores):
-        found = {number: [link.core for link in links] for number, links in onward.items()}
-        raise ValueError(f"core -> destinations: found {found}; the twin runs one chain of cores")
-    return chain
 
 
 def _check_events(packed: PackedEvents, shape: tuple[int, int, int], last_us: int) -> None:
