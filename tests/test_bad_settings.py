@@ -59,6 +59,12 @@ def registered(farm: speckfarm.Farm, digits_model: Path, one_digit: Path) -> tup
         ({"reset": {1: "sideways"}}, "reset.1"),
         ({"polarity": "both"}, "polarity"),
         ({"state": "forget"}, "state"),
+        ({"input_pooling": 3}, "input_pooling"),
+        ({"input_pooling": (2, -2)}, "input_pooling"),
+        ({"crop": (64, 64, 65, 64)}, "crop"),
+        ({"crop": (0, 0, 0, 0)}, "crop"),
+        ({"mirror": "both"}, "mirror"),
+        ({"swap_xy": "yes"}, "swap_xy"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_what_is_allowed(
@@ -123,6 +129,11 @@ def test_an_unknown_setting_is_named_with_the_nearest(
         ({"state": -5}, "state"),
         ({"decimator": {0: -2147483648}}, "decimator.0"),
         ({"monitor": [2147483647]}, "monitor"),
+        ({"input_pooling_y": -1}, "input_pooling"),
+        ({"input_pooling_x": 2147483647}, "input_pooling"),
+        ({"crop": settings_pb2.Crop()}, "crop"),
+        ({"crop": settings_pb2.Crop(left=2147483647, width=1, height=1)}, "crop"),
+        ({"crop": settings_pb2.Crop(width=-2147483648, height=1)}, "crop"),
     ],
 )
 def test_numbers_that_no_client_of_ours_would_send_are_refused_too(

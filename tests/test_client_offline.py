@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 import speckfarm
 from speckfarm.arrays import as_event_array, recording_file
+from speckfarm.cli_parser import UsageFault, parse
+from speckfarm.cli_settings import setting_options
 from speckfarm.report import read_report
 from speckfarm.result import Result
 from speckfarm.settings import KEYS, build_settings, settings_dict
-from speckfarm.sweep import sweep_word
+from speckfarm.sweep import build_axes, sweep_word
 from speckfarm.times import parse_since
 from speckfarm.v1 import models_pb2, settings_pb2
 from tests.small_farm import result_message
@@ -77,6 +79,10 @@ def test_every_setting_reaches_its_field() -> None:
         "monitor": [2, 0],
         "cores": {0: 3},
         "polarity": "merge",
+        "input_pooling": (2, 4),
+        "crop": (32, 16, 64, 48),
+        "mirror": "xy",
+        "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
     })
@@ -90,6 +96,10 @@ def test_every_setting_reaches_its_field() -> None:
         "monitor": [0, 2],
         "cores": {"0": 3},
         "polarity": "merge",
+        "input_pooling": [2, 4],
+        "crop": [32, 16, 64, 48],
+        "mirror": "xy",
+        "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
     }
@@ -99,8 +109,53 @@ def test_absent_settings_are_sent_as_absent_and_shown_as_defaults() -> None:
     settings = build_settings({})
 
     assert settings == settings_pb2.Settings()
-    assert settings_dict(settings)["lower_clip"] == -1.0
-    assert settings_dict(settings)["reset"] == "subtract"
+    assert settings_dict(settings)["reset"] is None  # as the file says
+    assert settings_dict(settings)["lower_clip"] is None
+    assert settings_dict(settings)["input_pooling"] == [1, 1]
+    assert settings_dict(settings)["crop"] is None
+    assert settings_dict(settings)["mirror"] == "off"
+
+
+def test_one_input_pooling_is_for_both_axes() -> None:
+    settings = build_settings({"input_pooling": 4})
+
+    assert (settings.input_pooling_y, settings.input_pooling_x) == (4, 4)
+
+
+@pytest.mark.parametrize("key", ["reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz"])
+def test_none_leaves_a_setting_out(key: str) -> None:
+    assert build_settings({key: None}) == settings_pb2.Settings()
+
+
+CAMERA_FLAGS: list[tuple[list[str], dict[str, object]]] = [
+    (["--input-pooling", "2"], {"input_pooling": [2, 2]}),
+    (["--input-pooling", "2,4"], {"input_pooling": [2, 4]}),
+    (["--input-pooling", "off"], {}),
+    (["--crop", "32,16,64,48"], {"crop": [32, 16, 64, 48]}),
+    (["--crop", "off"], {}),
+    (["--mirror", "xy"], {"mirror": "xy"}),
+    (["--mirror", "off"], {}),
+    (["--swap-xy"], {"swap_xy": True}),
+    (["--lower-clip", "-0.5"], {"lower_clip": -0.5}),
+    (["--lower-clip", "off"], {}),
+    ([], {}),
+]
+
+
+@pytest.mark.parametrize(("flags", "given"), CAMERA_FLAGS)
+@pytest.mark.parametrize("command", [["check", "m.nir"], ["run", "m.nir", "r.npz"]])
+def test_flags_become_settings(
+    command: list[str], flags: list[str], given: dict[str, object]
+) -> None:
+    settings = build_settings(setting_options(parse([*command, *flags])))
+
+    assert settings_dict(settings) == {**settings_dict(settings_pb2.Settings()), **given}
+
+
+@pytest.mark.parametrize("flags", [["--crop", "left"], ["--input-pooling", "1.5"], ["--mirror"]])
+def test_flags_that_mean_nothing_are_usage_faults(flags: list[str]) -> None:
+    with pytest.raises(UsageFault):
+        parse(["run", "m.nir", "r.npz", *flags])
 
 
 @given(st.dictionaries(st.integers(0, 8), st.integers(-(2**31), 2**31 - 1)))
@@ -135,6 +190,15 @@ def test_a_misspelt_setting_names_the_nearest_one() -> None:
         ("cores", [3]),
         ("polarity", None),
         ("state", 1),
+        ("input_pooling", None),
+        ("input_pooling", (1, 2, 4)),
+        ("input_pooling", 1.5),
+        ("crop", (0, 0, 64)),
+        ("crop", 64),
+        ("crop", "0064"),
+        ("crop", (0, 0, 2**40, 1)),
+        ("mirror", "yx"),
+        ("swap_xy", 1),
     ],
 )
 def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: object) -> None:
@@ -147,12 +211,38 @@ def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: obje
 
 def test_settings_are_those_of_the_protocol() -> None:
     fields = set(settings_pb2.Settings.DESCRIPTOR.fields_by_name) - {"layer_reset"}
+    pairs = {"input_pooling", "mirror"}  # a field for each axis
 
-    assert set(KEYS) == fields
+    assert set(KEYS) - pairs | {f"{key}_{axis}" for key in pairs for axis in "xy"} == fields
 
 
 @pytest.mark.parametrize(
-    ("value", "word"), [(None, "off"), (4, "4"), ("zero", "zero"), ((0, 2), "0+2"), (-1.5, "-1.5")]
+    ("key", "settings"),
+    [
+        ("input_pooling", {"input_pooling": (1, 2)}),
+        ("crop", {"crop": (0, 0, 64, 64)}),
+        ("mirror", {"mirror": "y"}),
+        ("swap_xy", {"swap_xy": True}),
+    ],
+)
+def test_a_camera_setting_is_swept_or_set_but_not_both(
+    key: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(speckfarm.BadRequest, match=f"{key} is swept and also set"):
+        build_axes({key: ["off"]}, build_settings(settings))
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (None, "off"),
+        (4, "4"),
+        ("zero", "zero"),
+        ((0, 2), "0+2"),
+        (-1.5, "-1.5"),
+        (True, "on"),
+        (False, "off"),
+    ],
 )
 def test_sweep_values_become_words(value: object, word: str) -> None:
     assert sweep_word(value) == word

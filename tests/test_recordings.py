@@ -1,4 +1,4 @@
-"""Packed recordings: the form on disk, polarity, and whether they fit a network."""
+"""Packed recordings: the form on disk, and polarity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from speckfarm_server.errors import BadInput
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import (
     Recordings,
-    check_fit,
     from_file,
     select_polarity,
     to_file,
@@ -88,53 +87,3 @@ def test_polarity_makes_features(polarity: str, expected: list[tuple[int, ...]])
 
     events = unpack(packed)
     assert [tuple(map(int, event[["t", "x", "y", "feature"]])) for event in events] == expected
-
-
-def fit_reason(rows: list[tuple[int, ...]], shape: tuple[int, int, int], polarity: str) -> str:
-    recordings = read_recordings(npz(**columns(rows)), "a.npz")
-    try:
-        check_fit(recordings, shape, polarity)
-    except BadInput as error:
-        return error.reason
-    return "fits"
-
-
-@pytest.mark.parametrize(
-    ("rows", "shape", "polarity", "expected"),
-    [
-        (EVENTS, (2, 5, 34), "keep", "fits"),
-        (EVENTS, (2, 5, 33), "keep", "RECORDING_OUTSIDE_INPUT"),
-        (EVENTS, (2, 4, 34), "keep", "RECORDING_OUTSIDE_INPUT"),
-        (EVENTS, (1, 5, 34), "keep", "POLARITY_NOT_CHOSEN"),
-        (EVENTS, (1, 5, 34), "merge", "fits"),
-        (EVENTS, (1, 5, 34), "on", "fits"),
-        (EVENTS, (1, 5, 34), "off", "fits"),
-        (EVENTS, (2, 5, 34), "merge", "POLARITY_MISMATCH"),
-        (EVENTS, (2, 5, 34), "on", "POLARITY_MISMATCH"),
-        ([(0, 0, 0, 5)], (5, 1, 1), "keep", "RECORDING_OUTSIDE_INPUT"),
-        ([(0, 0, 0, 5)], (6, 1, 1), "keep", "fits"),
-        ([(0, 0, 0, 5)], (1, 1, 1), "keep", "RECORDING_OUTSIDE_INPUT"),
-        ([(0, 0, 0, 5)], (1, 1, 1), "on", "POLARITY_MISMATCH"),
-        ([(0, 0, 0, 5)], (1, 1, 1), "merge", "fits"),
-        ([(0, 0, 0, 0)], (1, 1, 1), "keep", "fits"),
-        ([(0, 0, 0, 0)], (1, 1, 1), "on", "RECORDING_EMPTY"),
-        ([(0, 0, 0, 1)], (1, 1, 1), "off", "RECORDING_EMPTY"),
-    ],
-)
-def test_recordings_fit_the_input_or_say_why_not(
-    rows: list[tuple[int, ...]], shape: tuple[int, int, int], polarity: str, expected: str
-):
-    assert fit_reason(rows, shape, polarity) == expected
-
-
-def test_an_event_outside_is_named_with_its_recording():
-    recordings = read_recordings(
-        npz(**columns([(0, 0, 0, 0), (0, 1, 0, 0), (1, 7, 0, 0)]), offsets=[0, 1, 3]), "a.npz"
-    )
-
-    with pytest.raises(BadInput) as caught:
-        check_fit(recordings, (2, 4, 4), "keep")
-
-    assert caught.value.metadata == {
-        "recording": "1", "event": "1", "found": "x = 7", "allowed": "3"
-    }  # fmt: skip

@@ -12,16 +12,22 @@ from speckfarm_server.errors import BadInput
 from speckfarm_server.settings import KEYS, Settings, from_canonical, with_key
 
 LAYERS = st.integers(0, 8)
+POOLINGS = st.sampled_from([1, 2, 4])
+HALF = st.integers(1, 64)
 LEGAL = st.builds(
     Settings,
-    reset=st.sampled_from(["subtract", "zero"]),
+    reset=st.none() | st.sampled_from(["subtract", "zero"]),
     layer_reset=st.dictionaries(LAYERS, st.sampled_from(["subtract", "zero"])),
-    lower_clip=st.floats(-100, -0.01),
+    lower_clip=st.none() | st.floats(-100, -0.01),
     input_dt_us=st.none() | st.floats(0.1, 1e6),
     decimator=st.dictionaries(LAYERS, st.sampled_from(sorted(DECIMATOR_CODES))),
     monitor=st.lists(LAYERS, unique=True).map(lambda found: tuple(sorted(found))),
     cores=st.permutations(range(9)).map(lambda found: {0: found[0], 3: found[1]}),
     polarity=st.sampled_from(["keep", "merge", "on", "off"]),
+    input_pooling=st.tuples(POOLINGS, POOLINGS),
+    crop=st.none() | st.tuples(HALF, HALF, HALF, HALF),
+    mirror=st.sampled_from(["off", "x", "y", "xy"]),
+    swap_xy=st.booleans(),
     slow_clock_hz=st.none() | st.floats(10, 10_000),
     state=st.sampled_from(["reset", "keep"]),
 )
@@ -61,6 +67,15 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
     ("cores.0", {"cores": {0: 9}}),
     ("cores.1", {"cores": {0: 3, 1: 3}}),
     ("polarity", {"polarity": "both"}),
+    ("input_pooling", {"input_pooling": (3, 1)}),
+    ("input_pooling", {"input_pooling": (1, 8)}),
+    ("input_pooling", {"input_pooling": (-1, 1)}),
+    ("crop", {"crop": (-1, 0, 4, 4)}),
+    ("crop", {"crop": (0, 0, 0, 4)}),
+    ("crop", {"crop": (0, 0, 4, 0)}),
+    ("crop", {"crop": (65, 0, 64, 64)}),
+    ("crop", {"crop": (0, 65, 64, 64)}),
+    ("mirror", {"mirror": "yx"}),
     ("slow_clock_hz", {"slow_clock_hz": 9.0}),
     ("slow_clock_hz", {"slow_clock_hz": 10_001.0}),
     ("state", {"state": "forget"}),
@@ -89,16 +104,40 @@ def test_all_values_out_of_range_are_named_at_once() -> None:
     }
 
 
-def test_a_layer_may_have_its_own_reset_mode() -> None:
-    made = Settings(reset="zero", layer_reset={1: "subtract"})
+def test_a_crop_may_reach_the_last_pixel_of_the_sensor() -> None:
+    assert Settings(crop=(64, 0, 64, 128)).crop == (64, 0, 64, 128)
 
-    assert (made.reset_of(0), made.reset_of(1)) == ("zero", "subtract")
+
+@pytest.mark.parametrize("polarity", ["keep", "merge", "on", "off"])
+def test_polarity_alone_is_selected_by_the_host(polarity: str) -> None:
+    assert not Settings(polarity=polarity).uses_dvs_layer
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"input_pooling": (1, 2)}, {"crop": (0, 0, 128, 128)}, {"mirror": "x"}, {"swap_xy": True}],
+)
+def test_each_camera_setting_sends_events_through_the_pre_processing_layer(
+    values: dict[str, Any],
+) -> None:
+    assert Settings(**values).uses_dvs_layer
+
+
+def test_settings_of_an_earlier_version_have_no_camera_settings() -> None:
+    plain = json.loads(Settings(reset="subtract", lower_clip=-1.0).canonical())
+    new = ("input_pooling", "crop", "mirror", "swap_xy")
+
+    stored = json.dumps({key: value for key, value in plain.items() if key not in new})
+
+    assert from_canonical(stored) == Settings(reset="subtract", lower_clip=-1.0)
 
 
 WORDS: list[tuple[str, str, Settings]] = [
     ("reset", "zero", Settings(reset="zero")),
     ("reset.1", "zero", Settings(layer_reset={1: "zero"})),
+    ("reset", "off", Settings()),
     ("lower_clip", "-2.5", Settings(lower_clip=-2.5)),
+    ("lower_clip", "off", Settings()),
     ("input_dt_us", "1000", Settings(input_dt_us=1000.0)),
     ("input_dt_us", "off", Settings()),
     ("decimator.0", "4", Settings(decimator={0: 4})),
@@ -107,6 +146,15 @@ WORDS: list[tuple[str, str, Settings]] = [
     ("monitor", "off", Settings()),
     ("cores.0", "7", Settings(cores={0: 7})),
     ("polarity", "merge", Settings(polarity="merge")),
+    ("input_pooling", "2", Settings(input_pooling=(2, 2))),
+    ("input_pooling", "2+4", Settings(input_pooling=(2, 4))),
+    ("input_pooling", "off", Settings()),
+    ("crop", "32+16+64+48", Settings(crop=(32, 16, 64, 48))),
+    ("crop", "off", Settings()),
+    ("mirror", "xy", Settings(mirror="xy")),
+    ("mirror", "off", Settings()),
+    ("swap_xy", "on", Settings(swap_xy=True)),
+    ("swap_xy", "off", Settings()),
     ("slow_clock_hz", "100", Settings(slow_clock_hz=100.0)),
     ("slow_clock_hz", "off", Settings()),
     ("state", "keep", Settings(state="keep")),
@@ -134,7 +182,16 @@ def test_a_key_replaces_what_was_set_before() -> None:
         ("decimator.0", "four", "SETTING_OUT_OF_RANGE"),
         ("decimator.zero", "4", "SETTING_OUT_OF_RANGE"),
         ("decimator.0", "3", "SETTING_OUT_OF_RANGE"),
-        ("lower_clip", "off", "SETTING_OUT_OF_RANGE"),
+        ("lower_clip", "low", "SETTING_OUT_OF_RANGE"),
+        ("lower_clip", "0", "SETTING_OUT_OF_RANGE"),
+        ("input_pooling", "3", "SETTING_OUT_OF_RANGE"),
+        ("input_pooling", "1+2+4", "SETTING_OUT_OF_RANGE"),
+        ("input_pooling", "2,4", "SETTING_OUT_OF_RANGE"),
+        ("crop", "32", "SETTING_OUT_OF_RANGE"),
+        ("crop", "0+0+64+129", "SETTING_OUT_OF_RANGE"),
+        ("mirror", "z", "SETTING_OUT_OF_RANGE"),
+        ("swap_xy", "True", "SETTING_OUT_OF_RANGE"),
+        ("crop.0", "off", "UNKNOWN_SETTING"),
         ("slow_clock_hz", "fast", "SETTING_OUT_OF_RANGE"),
         ("monitor", "0,1", "SETTING_OUT_OF_RANGE"),
     ],

@@ -42,13 +42,23 @@ def number_or_off(text: str) -> float | str:
         raise argparse.ArgumentTypeError(text) from None
 
 
+def whole_numbers_or_off(text: str) -> list[int] | str:
+    """Whole numbers with commas between, or the word off."""
+    try:
+        return text if text == "off" else [int(part) for part in text.split(",")]
+    except ValueError:
+        text = f"found {text}; whole numbers with commas between, or off, are wanted"
+        raise argparse.ArgumentTypeError(text) from None
+
+
 SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
     "--reset": {
         "metavar": "[LAYER=]MODE", "action": "append",
         "help": "subtract or zero, for all layers or one; repeatable",
     },
     "--lower-clip": {
-        "metavar": "X", "type": number, "help": "lower clip of the state, times threshold",
+        "metavar": "X", "type": number_or_off,
+        "help": "lower clip of the state, times threshold; off: as the file says",
     },
     "--input-dt-us": {
         "metavar": "US", "type": number_or_off, "help": "time step for which NIR's r was written",
@@ -65,6 +75,20 @@ SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
     },
     "--polarity": {
         "metavar": "WORD", "help": "keep, merge, on or off",
+    },
+    "--input-pooling": {
+        "metavar": "N or Y,X", "type": whole_numbers_or_off,
+        "help": "sum pooling of camera events: 1, 2 or 4, for both axes or each",
+    },
+    "--crop": {
+        "metavar": "LEFT,TOP,WIDTH,HEIGHT", "type": whole_numbers_or_off,
+        "help": "part of the sensor whose events pass, in its pixels",
+    },
+    "--mirror": {
+        "metavar": "WORD", "help": "off, x, y or xy: mirror camera events after the crop",
+    },
+    "--swap-xy": {
+        "action": "store_true", "help": "exchange x and y of camera events after the mirror",
     },
     "--slow-clock-hz": {
         "metavar": "HZ", "type": number_or_off,

@@ -20,6 +20,10 @@ def setting_options(args: argparse.Namespace) -> SettingOptions:
         "lower_clip": args.lower_clip,
         "input_dt_us": args.input_dt_us,
         "polarity": args.polarity,
+        "input_pooling": _pooling(args.input_pooling),
+        "crop": args.crop,
+        "mirror": args.mirror,
+        "swap_xy": args.swap_xy or None,
         "slow_clock_hz": args.slow_clock_hz,
         "state": args.state,
     }
@@ -61,6 +65,11 @@ def sweep_axes(texts: list[str]) -> dict[str, list[object]]:
             raise BadRequest("AXIS_TWICE", text, metadata={"argument": "--sweep", "found": key})
         axes[key] = list(values.split(","))
     return axes
+
+
+def _pooling(sizes: object) -> object:
+    """One number is for both axes."""
+    return sizes[0] if isinstance(sizes, list) and len(sizes) == 1 else sizes
 
 
 def _kind(args: argparse.Namespace) -> str | None:

@@ -31,8 +31,8 @@ class SettingOptions(TypedDict, total=False):
     """Settings as keyword arguments; docs/reference/settings.md says what each does."""
 
     reset: (
-        ResetWord | Mapping[int | Literal["all"], ResetWord]
-    )  # default: as the file says, else "subtract"
+        ResetWord | Mapping[int | Literal["all"], ResetWord] | None
+    )  # None: as the file says, else "subtract"
     lower_clip: float | None  # times the threshold; default: as the file says, else -1
     input_dt_us: float | None  # step for which NIR's r was written; None: r must be 1
     decimator: Mapping[int, int | None]  # layer -> N: 1 spike in N passes; None: off
@@ -114,6 +114,8 @@ def settings_dict(settings: pb.Settings) -> dict[str, object]:
 
 
 def _set_reset(settings: pb.Settings, value: object) -> None:
+    if value is None:
+        return
     modes = value if isinstance(value, Mapping) else {"all": value}
     for layer, word in modes.items():
         path = "reset" if layer == "all" else f"reset.{layer}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from speckfarm.errors import BadRequest
@@ -31,9 +32,10 @@ def build_axes(
 
 
 def sweep_word(value: object) -> str:
-    """A sweep's value as the word that the server reads: None is "off", (0, 2) is "0+2"."""
-    if value is None:
-        return "off"
+    """A sweep's value as the word that the server reads: None and False are "off", True is "on",
+    (0, 2) is "0+2"."""
+    if value is None or isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, (list, tuple)):
         return "+".join(str(item) for item in value) or "off"
     return str(value)
@@ -43,7 +45,9 @@ def _is_set(settings: settings_pb2.Settings, key: str) -> bool:
     name, _, layer = key.partition(".")
     if layer:
         return layer.isdigit() and int(layer) in getattr(settings, _BY_LAYER.get(name, ""), {})
-    return name in {field.name for field, _ in settings.ListFields()}
+    # Two axes of one setting are two fields on the wire.
+    given = {re.sub("_[xy]$", "", field.name) for field, _ in settings.ListFields()}
+    return name in given
 
 
 def _wrong(key: str, text: str) -> BadRequest:

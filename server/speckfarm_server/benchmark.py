@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from speckfarm_server.errors import BadInput
 from speckfarm_server.settings import Settings, from_canonical, with_key
 
-MAX_AXES = 32  # nine layers have 27 settings of their own, and there are six more
+MAX_AXES = 40  # nine layers have 27 settings of their own, and there are eleven more
 MAX_KEY_CHARS = 64
 
 

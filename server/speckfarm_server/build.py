@@ -67,7 +67,8 @@ def build_configuration(
     inputs = _destinations(network, INPUT, core_of) if span.first == 0 else ()
     inputs = inputs or tuple(Destination(core=core) for core in cores[:1])
     shape = network.input_shape if span.first == 0 else built[0].input_shape
-    dvs = dvs_configuration(settings, chip, inputs) if settings.uses_dvs_layer else None
+    uses_dvs = settings.uses_dvs_layer and span.first == 0
+    dvs = dvs_configuration(settings, chip, inputs) if uses_dvs else None
     return Configuration(
         chip=chip.name,
         input_shape=_shape(shape) if dvs is None else (2, chip.sensor_size, chip.sensor_size),

@@ -94,9 +94,7 @@ class Farm:
         if report.configuration is None:
             raise ModelRejected(report.findings)
         most = self.config.limits.max_job_recordings
-        count, duration_us = await self.library.check_fit(
-            order.recordings, report, order.settings, most=most
-        )
+        count, duration_us = await self.library.check_fit(order.recordings, report, most=most)
         return JobSpec(
             id=new_id("job"),
             user=order.user,

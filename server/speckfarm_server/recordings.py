@@ -1,4 +1,4 @@
-"""Recordings: packed input events of one file, their form on disk, and whether they fit a network.
+"""Recordings: packed input events of one file, and their form on disk.
 
 Form on disk (little-endian, read through mmap): 8 bytes magic, uint64 length of the head, the head
 (JSON, padded with spaces to a multiple of 8), offsets int64[n+1], labels int64[n] if labelled,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -67,9 +66,9 @@ def summarise(
     max_x = max_y = 0
     for start in range(0, len(packed), 1 << 20):  # in pieces, for the memory of the temporaries
         piece = packed[start : start + (1 << 20)]
-        seen[_bits(piece, FEATURE_SHIFT, _FEATURES)] = True
-        max_x = max(max_x, int(_bits(piece, X_SHIFT, _COORDINATES).max()))
-        max_y = max(max_y, int(_bits(piece, Y_SHIFT, _COORDINATES).max()))
+        seen[features_of(piece)] = True
+        max_x = max(max_x, int(x_of(piece).max()))
+        max_y = max(max_y, int(y_of(piece).max()))
     first = packed[offsets[:-1]] >> np.uint64(TIME_SHIFT)
     last = packed[offsets[1:] - 1] >> np.uint64(TIME_SHIFT)
     return Recordings(
@@ -164,109 +163,24 @@ def select_polarity(packed: PackedEvents, polarity: str) -> PackedEvents:
     if polarity == "keep":
         return packed
     if polarity in POLARITY_OF:
-        packed = packed[_bits(packed, FEATURE_SHIFT, _FEATURES) == POLARITY_OF[polarity]]
+        packed = packed[features_of(packed) == POLARITY_OF[polarity]]
     merged: PackedEvents = packed & ~(_FEATURES << np.uint64(FEATURE_SHIFT))
     return merged
 
 
-def check_fit(recordings: Recordings, input_shape: tuple[int, int, int], polarity: str) -> None:
-    """Raise BadInput if a network of this input (c, h, w) cannot take the recordings.
-
-    POLARITY_NOT_CHOSEN, POLARITY_MISMATCH, RECORDING_OUTSIDE_INPUT, RECORDING_EMPTY.
-    """
-    problems = list(_fit_problems(recordings, input_shape, polarity))
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:  # all at once, under the reason of the first
-        message = ". ".join(problem.message for problem in problems)
-        fields = [field for problem in problems for field in problem.fields]
-        raise BadInput(problems[0].reason, message, fields=fields, problems=len(problems))
+def features_of(packed: PackedEvents) -> PackedEvents:
+    """Feature (p) of every event."""
+    return _bits(packed, FEATURE_SHIFT, _FEATURES)
 
 
-def _fit_problems(
-    recordings: Recordings, input_shape: tuple[int, int, int], polarity: str
-) -> Iterator[BadInput]:
-    features, height, width = input_shape
-    if polarity == "keep":
-        yield from _check_features(recordings, features)
-    else:
-        yield from _check_polarity(recordings, features, polarity)
-    for axis, largest, size, shift in (
-        ("x", recordings.max_x, width, X_SHIFT),
-        ("y", recordings.max_y, height, Y_SHIFT),
-    ):
-        if largest >= size:
-            outside = _bits(recordings.packed, shift, _COORDINATES) >= size
-            yield _outside(recordings, int(np.argmax(outside)), f"{axis} = {largest}", size)
-    if polarity in POLARITY_OF:
-        yield from _check_left(recordings, polarity)
+def x_of(packed: PackedEvents) -> PackedEvents:
+    """Column of every event."""
+    return _bits(packed, X_SHIFT, _COORDINATES)
 
 
-def _check_features(recordings: Recordings, features: int) -> Iterator[BadInput]:
-    largest = recordings.features[-1]
-    if largest < features:
-        return
-    if features == 1 and largest == 1:
-        yield BadInput(
-            "POLARITY_NOT_CHOSEN",
-            "The recording has two polarities, p = 0 (OFF) and 1 (ON), but the network's input has "
-            "one feature. Choose polarity merge (both), on or off",
-            fields=[("settings.polarity", "merge, on or off is wanted")],
-            found="keep",
-            allowed="merge, on, off",
-        )
-        return
-    beyond = _bits(recordings.packed, FEATURE_SHIFT, _FEATURES) >= features
-    yield _outside(recordings, int(np.argmax(beyond)), f"p = {largest}", features)
-
-
-def _check_polarity(recordings: Recordings, features: int, polarity: str) -> Iterator[BadInput]:
-    text = ""
-    if features != 1:
-        text = f"gives events of one feature, but the network's input has {features}: use keep"
-    elif polarity in POLARITY_OF and recordings.features[-1] > 1:
-        text = f"needs p = 0 (OFF) or 1 (ON), but p goes up to {recordings.features[-1]}: use merge"
-    if text:
-        yield BadInput(
-            "POLARITY_MISMATCH",
-            f"Polarity {polarity} {text}",
-            fields=[("settings.polarity", text)],
-            found=polarity,
-            input_features=features,
-            largest_p=recordings.features[-1],
-        )
-
-
-def _check_left(recordings: Recordings, polarity: str) -> Iterator[BadInput]:
-    kept = _bits(recordings.packed, FEATURE_SHIFT, _FEATURES) == POLARITY_OF[polarity]
-    empty = np.flatnonzero(~np.logical_or.reduceat(kept, recordings.offsets[:-1]))
-    if len(empty):
-        number = int(empty[0])
-        yield BadInput(
-            "RECORDING_EMPTY",
-            f"Recording {number} ({recordings.names[number]!r}) has no events of polarity "
-            f"{polarity}; {len(empty)} of {len(recordings)} recordings have none. Use merge or "
-            "leave them out",
-            recording=number,
-            found=0,
-            allowed=">= 1",
-            empty=len(empty),
-        )
-
-
-def _outside(recordings: Recordings, event: int, found: str, size: int) -> BadInput:
-    number = int(np.searchsorted(recordings.offsets, event, "right")) - 1
-    event -= int(recordings.offsets[number])
-    return BadInput(
-        "RECORDING_OUTSIDE_INPUT",
-        f"The recording goes up to {found}, but the network's input takes {found[0]} = 0 to "
-        f"{size - 1}; first at event {event} of recording {number} "
-        f"({recordings.names[number]!r}). Crop or scale the recording",
-        recording=number,
-        event=event,
-        found=found,
-        allowed=size - 1,
-    )
+def y_of(packed: PackedEvents) -> PackedEvents:
+    """Row of every event."""
+    return _bits(packed, Y_SHIFT, _COORDINATES)
 
 
 def _bits(packed: PackedEvents, shift: int, mask: np.uint64) -> PackedEvents:

@@ -19,8 +19,8 @@ STATES = ("reset", "keep")
 MAX_LAYER = 8
 SLOW_CLOCK_HZ = (10.0, 10_000.0)  # typical range, Datasheet section 3
 MIRRORS = ("off", "x", "y", "xy")
-INPUT_POOLINGS = (1, 2, 4)
-SENSOR_SIZE = 128  # pixels per axis
+INPUT_POOLINGS = (1, 2, 4)  # of every chip, Datasheet section 3
+SENSOR_SIZE = 128  # pixels per axis, Datasheet section 1
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
     "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state",
@@ -91,10 +91,11 @@ def _float(value: float | None) -> float | None:
 
 def from_canonical(text: str) -> Settings:
     """Read what `canonical` wrote."""
-    plain = json.loads(text)  # of an earlier version it may lack keys
+    plain: dict[str, Any] = json.loads(text)  # of an earlier version it may lack keys
     for key in ("layer_reset", "decimator", "cores"):
         plain[key] = {int(layer): value for layer, value in plain[key].items()}
-    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    return Settings(**values)
 
 
 def with_key(settings: Settings, key: str, value: str) -> Settings:
