@@ -34,6 +34,7 @@ class View:
     integers: QuantisedLayer
     core: CoreConfiguration
     settings: Settings
+    is_exit: bool  # it feeds no core
 
     @property
     def largest_weight(self) -> int:
@@ -57,7 +58,8 @@ def advise(
         if integer is None:
             continue
         layer = network.layers[core.layer]
-        view = View(layer=layer, integers=integer, core=core, settings=settings)
+        fed = [to for to in core.destinations if to.enable and configuration.core_of(to.core)]
+        view = View(layer=layer, integers=integer, core=core, settings=settings, is_exit=not fed)
         for reason, (severity, rule) in ADVICE.items():
             for message, metadata in rule(view):
                 found.append(finding(reason, severity, core.layer, message, metadata))
@@ -214,8 +216,7 @@ def lower_clip_differs(view: View) -> Iterator[Problem]:
 def readout_channels(view: View) -> Iterator[Problem]:
     """The readout layer has 15 classes, and hears every fourth channel only (erratum of 2e/2f)."""
     classes = view.core.output_shape[0]
-    is_exit = not view.core.destinations
-    if not is_exit or _is_spread(view.integers.weights):
+    if not view.is_exit or _is_spread(view.integers.weights):
         return
     if classes > READOUT_CLASSES:
         text = (
