@@ -9,6 +9,7 @@ from pathlib import Path
 
 from speckfarm import cli_answers as answers
 from speckfarm.benchmark import Benchmark
+from speckfarm.cli_configuration import configuration
 from speckfarm.cli_output import Answer, Screen, bytes_words
 from speckfarm.cli_settings import grid_options, job_options, setting_options, sweep_axes
 from speckfarm.cli_wait import JobLines, interruptible
@@ -253,7 +254,7 @@ def _follow(job: Job, args: argparse.Namespace, screen: Screen) -> None:
 COMMANDS: dict[str, Callable[[Farm, argparse.Namespace, Screen], object]] = {
     each.__name__: each
     for each in (
-        check, run, flash, bench, jobs, show, watch, cancel, result, boards, models, recordings,
-        benches, usage, latency, info,
+        check, run, flash, configuration, bench, jobs, show, watch, cancel, result, boards, models,
+        recordings, benches, usage, latency, info,
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn, TypeAlias
 
+from speckfarm import cli_configuration
 from speckfarm.cli_export import add_export
 from speckfarm.cli_flags import SETTING_FLAGS, limit, seconds
 
@@ -114,6 +115,9 @@ def _add_model_commands(commands: Subparsers) -> None:
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")
     _add_queue(flash)
     _add_settings(flash)
+    fetch = _command(commands, "configuration", cli_configuration.TEXT)
+    cli_configuration.add_arguments(fetch)
+    _add_settings(fetch)
 
 
 def _add_bench(commands: Subparsers) -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from speckfarm.benchmark import Benchmark
+from speckfarm.configuration import fetch_configuration
 from speckfarm.connection import Connection
 from speckfarm.create import create_benchmark, create_job
 from speckfarm.errors import BadRequest
@@ -104,6 +105,16 @@ class Farm:
             digest=upload_model(self._connection, model),
         )
         return read_report(self._connection.call(self._connection.models.CheckModel, request))
+
+    def configuration(
+        self, model: ModelLike, *, chip: str | None = None, **settings: Unpack[SettingOptions]
+    ) -> bytes:
+        """What the chip would be told, as JSON for the vendor's `from_json`. Raises ModelRejected.
+
+        >>> farm.configuration("model.nir", chip="speck2b")[:25]
+        b'{"value0":{"cnnLayers":{"'
+        """
+        return fetch_configuration(self._connection, model, chip, settings)
 
     def run(
         self, model: ModelLike, *recordings: RecordingLike, **options: Unpack[JobOptions]

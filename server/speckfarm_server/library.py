@@ -10,18 +10,18 @@ import json
 import logging
 import os
 import secrets
-import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from speckfarm_server import configuration as configurations
-from speckfarm_server import network as networks
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.check import Report, check, ordered
+from speckfarm_server.check_vendor import check_configuration
 from speckfarm_server.chip import find_chip
+from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import (
     BadInput,
     Exhausted,
@@ -31,15 +31,17 @@ from speckfarm_server.errors import (
     WrongState,
 )
 from speckfarm_server.job import JobSpec
-from speckfarm_server.job_result import finding_from_plain
 from speckfarm_server.live import now_us
-from speckfarm_server.network import Parsed
+from speckfarm_server.network import Network, Parsed
 from speckfarm_server.parse_host import ParseHost
-from speckfarm_server.recordings import Recordings, check_fit, from_file, to_file
+from speckfarm_server.parsed_cache import read_parsed, write_parsed
+from speckfarm_server.recording_fit import check_fit
+from speckfarm_server.recordings import Recordings, from_file, to_file
 from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
 from speckfarm_server.store.rows import Model, Recording
 from speckfarm_server.store.store import Store
+from speckfarm_server.vendor_write import write_vendor_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +69,18 @@ class Library:
         """Parse an uploaded blob and register it; BLOB_MISSING, MODEL_REJECTED, parser's errors."""
         path = self._uploaded(digest)
         parsed = await self.parsed(digest)
-        network = parsed.network
-        if network is None:  # no chip could ever run it
+        read = parsed.network or parsed.configuration
+        if read is None:  # no chip could ever run it
             raise ModelRejected(parsed.findings)
+        layers = read.layers if isinstance(read, Network) else read.cores
         model = Model(
             digest=digest,
             name=name or digest[:12],
             user=user,
             created_us=now_us(),
             size=path.stat().st_size,
-            input_shape=network.input_shape,
-            layers=len(network.layers),
+            input_shape=read.input_shape,
+            layers=len(layers),
         )
         await self._store.add_model(model, json.dumps(model.input_shape))
         return await self._store.read(queries.find_model, digest)
@@ -116,7 +119,7 @@ class Library:
         self._recordings.drop(digest)
 
     async def parsed(self, digest: str) -> Parsed:
-        """The network of an uploaded model."""
+        """The network or configuration of an uploaded model."""
         return await self._parsed.get(digest, lambda: self._parse(digest))
 
     async def report(self, digest: str, chip: str, settings: Settings) -> Report:
@@ -124,8 +127,18 @@ class Library:
         key = (digest, chip, settings.canonical())
         return await self._reports.get(key, lambda: self._check(digest, chip, settings))
 
+    async def vendor_json(
+        self, digest: str, chip: str, settings: Settings
+    ) -> tuple[Configuration, bytes]:
+        """What an uploaded model becomes, also as JSON; ModelRejected, NOT_IN_VENDOR_JSON."""
+        report = await self.report(digest, chip, settings)
+        if report.configuration is None:
+            raise ModelRejected(report.findings)
+        text = await asyncio.to_thread(write_vendor_json, report.configuration)
+        return report.configuration, text
+
     async def check_fit(
-        self, digests: Sequence[str], report: Report, settings: Settings, *, most: int
+        self, digests: Sequence[str], report: Report, *, most: int
     ) -> tuple[int, int]:
         """Number of recordings in these files and their length in µs, if all fit the network.
 
@@ -138,7 +151,7 @@ class Library:
             duration_us += times * recording.duration_us
             file = await self._file(digest, recording.name)
             if report.configuration is not None:
-                check_fit(file, report.configuration.input_shape, settings.polarity)
+                check_fit(file, report.configuration)
         if count > most:
             text = f"These are {count} recordings; a job takes {most}. Make several jobs of them"
             raise Exhausted("TOO_MANY_RECORDINGS", text, found=count, allowed=most)
@@ -165,28 +178,23 @@ class Library:
 
     async def _parse(self, digest: str) -> Parsed:
         path = self._uploaded(digest)
-        cached = self._folder / "networks" / f"{digest}.npz"
-        notes = cached.with_suffix(".json")
-        if cached.is_file() and notes.is_file():
-            try:
-                plain = json.loads(await asyncio.to_thread(notes.read_text))
-                network = networks.from_bytes(await asyncio.to_thread(cached.read_bytes))
-                return Parsed(network=network, findings=tuple(map(finding_from_plain, plain)))
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-                logger.warning("the cached network %s is damaged: %s", cached, error)
-        parsed = await self._parser.parse_model(path)
-        if parsed.network is not None:
-            await asyncio.to_thread(_write, cached, networks.to_bytes(parsed.network))
-            text = json.dumps([asdict(finding) for finding in parsed.findings])
-            await asyncio.to_thread(_write, notes, text.encode())
+        folder = self._folder / "networks"
+        parsed = await asyncio.to_thread(read_parsed, folder, digest)
+        if parsed is None:
+            parsed = await self._parser.parse_model(path)
+            await asyncio.to_thread(write_parsed, folder, digest, parsed)
         return parsed
 
     async def _check(self, digest: str, chip: str, settings: Settings) -> Report:
         known = find_chip(chip)
         parsed = await self.parsed(digest)
-        if parsed.network is None:
+        if parsed.configuration is not None:
+            judge = partial(check_configuration, parsed.configuration, known, settings)
+        elif parsed.network is not None:
+            judge = partial(check, parsed.network, known, settings)
+        else:
             return Report(chip=chip, findings=parsed.findings, layers=(), configuration=None)
-        report = await asyncio.to_thread(check, parsed.network, known, settings)
+        report = await asyncio.to_thread(judge)
         return _with_findings(report, parsed.findings)
 
     async def _serialise(self, spec: JobSpec) -> bytes:
@@ -266,11 +274,4 @@ def _write_recordings(path: Path, recordings: Recordings) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)  # the cache may be deleted at any time
     scratch = path.with_suffix(f".{secrets.token_hex(4)}")
     to_file(recordings, scratch)
-    os.replace(scratch, path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)  # the cache may be deleted at any time
-    scratch = path.with_suffix(f".{secrets.token_hex(4)}")
-    scratch.write_bytes(data)
     os.replace(scratch, path)

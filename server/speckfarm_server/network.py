@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import Finding
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -102,10 +103,11 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parsed:
-    """A parsed file: the network, or None if no layers could be made of it, and why."""
+    """A parsed file: a network or a finished configuration, or neither and why."""
 
     network: Network | None
     findings: tuple[Finding, ...] = ()
+    configuration: Configuration | None = None  # of a vendor's JSON; its chip stands for its kind
 
 
 def to_bytes(network: Network) -> bytes:

@@ -24,14 +24,26 @@ from typing import Any, BinaryIO, NoReturn
 import h5py
 import numpy as np
 
-from speckfarm_server import network, recording_file
+from speckfarm_server import configuration, network, recording_file
+from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.file_kind import NPY_MAGIC
+from speckfarm_server.network import Parsed
 from speckfarm_server.nir import hdf5
 from speckfarm_server.parse import parse_network
-from speckfarm_server.parse_limits import LIMITS, MESSAGE_BYTES, MODEL, RECORDING, Limits
+from speckfarm_server.parse_limits import (
+    CONFIGURATION,
+    LIMITS,
+    MESSAGE_BYTES,
+    MODEL,
+    NETWORK,
+    RECORDING,
+    Limits,
+)
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import write_to
+from speckfarm_server.vendor_json import looks_like_json, read_vendor_json
+from speckfarm_server.vendor_write import write_vendor_json
 
 CRASHED = 70  # exit code after an error that nobody foresaw
 FILE_BYTES = {MODEL: hdf5.MAX_FILE_BYTES, RECORDING: recording_file.MAX_FILE_BYTES}
@@ -128,14 +140,27 @@ def answer_request(kind: str, data: bytes, name: str, file: BinaryIO) -> None:
             recordings = read_recordings(data, name)
             write_to(recordings, file)
             return
-        parsed = parse_network(data)
+        parsed = _parse_model(data)
     except BadInput as error:
         figures = {"reason": error.reason, "message": error.message, "metadata": error.metadata}
         file.write(_head({"error": figures}))
         return
-    body = b"" if parsed.network is None else network.to_bytes(parsed.network)
+    what, body = _body(parsed)
     findings = [_plain(finding) for finding in parsed.findings]
-    file.write(_head({"findings": findings, "network_bytes": len(body)}) + body)
+    file.write(_head({"findings": findings, "body": what}) + body)
+
+
+def _parse_model(data: bytes) -> Parsed:
+    if not looks_like_json(data):
+        return parse_network(data)
+    read = read_vendor_json(data)
+    return Parsed(network=None, findings=read.findings, configuration=read.configuration)
+
+
+def _body(parsed: Parsed) -> tuple[str, bytes]:
+    if parsed.configuration is not None:
+        return CONFIGURATION, configuration.to_bytes(parsed.configuration)
+    return NETWORK, b"" if parsed.network is None else network.to_bytes(parsed.network)
 
 
 def _plain(finding: Finding) -> dict[str, object]:
@@ -162,6 +187,8 @@ def warm_up() -> None:
     for kind, data in (
         (MODEL, good_model.getvalue()),
         (MODEL, good_model.getvalue()[:-100]),
+        (MODEL, write_vendor_json(Configuration(chip="speck2b", input_shape=(1, 1, 1), cores=()))),
+        (MODEL, b'{"value0": 1e400}'),
         (RECORDING, good_recording.getvalue()),
         (RECORDING, bad_header),
     ):

@@ -25,10 +25,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, TypeVar, cast
 
-from speckfarm_server import network
+from speckfarm_server import configuration, network
 from speckfarm_server.errors import BadInput, Finding, Severity, Unavailable
 from speckfarm_server.network import Parsed
-from speckfarm_server.parse_limits import LIMITS, MESSAGE_BYTES, MODEL, RECORDING
+from speckfarm_server.parse_limits import CONFIGURATION, LIMITS, MESSAGE_BYTES, MODEL, RECORDING
 from speckfarm_server.recordings import Recordings, from_open_file
 
 PROCESSES = 2  # models parsed at once
@@ -52,10 +52,10 @@ class ParseHost:
         self._recordings = _Pool(RECORDING, 1, time_limit_s)
 
     async def parse_model(self, path: Path) -> Parsed:
-        """Parse a NIR file.
+        """Parse a NIR file or a vendor's configuration.
 
-        Raises BadInput (what `parse_network` raises, PARSE_LIMIT_EXCEEDED, PARSE_CRASHED), OSError
-        if the file cannot be opened, Unavailable after `close`.
+        Raises BadInput (what `parse_network` and `read_vendor_json` raise, PARSE_LIMIT_EXCEEDED,
+        PARSE_CRASHED), OSError if the file cannot be opened, Unavailable after `close`.
         """
         return await self._models.run(path, "", _decode_parsed)
 
@@ -281,6 +281,9 @@ def _decode_parsed(answer: BinaryIO) -> Parsed:
     with zipfile.ZipFile(BytesIO(body)) as archive:  # stored only: nothing unpacks to more
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("compressed")
+    if head["body"] == CONFIGURATION:
+        made = configuration.from_bytes(body)
+        return Parsed(network=None, findings=findings, configuration=made)
     return Parsed(network=network.from_bytes(body), findings=findings)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MODEL, RECORDING = "model", "recording"
+NETWORK, CONFIGURATION = "network", "configuration"  # what a model can be parsed into
 MESSAGE_BYTES = 16 << 10
 
 

@@ -91,6 +91,15 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             configuration="" if report.configuration is None else report.configuration.digest,
         )
 
+    async def GetConfiguration(
+        self, request: models.GetConfigurationRequest, context: Context
+    ) -> models.GetConfigurationResponse:
+        """Return what the chip would be told, as the vendor's JSON."""
+        chip = request.chip or self._farm.default_chip
+        settings = settings_of(request.settings)
+        made, text = await self._farm.library.vendor_json(request.digest, chip, settings)
+        return models.GetConfigurationResponse(digest=made.digest, chip=made.chip, json=text)
+
 
 @translated
 class RecordingService(recordings_pb2_grpc.RecordingServiceServicer):
