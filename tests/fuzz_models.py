@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import random
 import secrets
 import shutil
@@ -19,14 +20,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from speckfarm_server.check import check
-from speckfarm_server.chip import CHIPS
+from speckfarm_server.check import Report, check
+from speckfarm_server.check_vendor import check_configuration
+from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.errors import BadInput
+from speckfarm_server.network import Parsed
 from speckfarm_server.parse_host import ParseHost
 from speckfarm_server.settings import Settings
 from tests.mutations import mutate
 
 PROCESSES = 2
+PACKED = ([".nir", ".gz"], [".json", ".gz"])
+LARGEST_SEED = 200_000  # bytes; small files are mutated and read faster
 DATA = Path(__file__).parent / "data"
 
 
@@ -79,21 +84,31 @@ def _keep(path: Path, target: Path) -> None:
 async def _answer(host: ParseHost, path: Path) -> str:
     try:
         parsed = await host.parse_model(path)
-        if parsed.network is None:
+        reports = [report for chip in CHIPS.values() for report in _reports(parsed, chip)]
+        if not reports:
             return "findings" if parsed.findings else "FAULT: refused without a finding"
-        reports = [check(parsed.network, chip, Settings()) for chip in CHIPS.values()]
     except BadInput as error:
         return "FAULT: PARSE_CRASHED, unforeseen" if "nobody" in error.message else error.reason
     except Exception as error:
         return f"FAULT: {type(error).__name__}: {error}"
-    return "deployable" if reports[0].deployable else "report"
+    return "deployable" if any(report.deployable for report in reports) else "report"
+
+
+def _reports(parsed: Parsed, chip: Chip) -> list[Report]:
+    if parsed.network is not None:
+        return [check(parsed.network, chip, Settings())]
+    if parsed.configuration is not None:
+        return [check_configuration(parsed.configuration, chip, Settings())]
+    return []
 
 
 def seed_files(folders: Sequence[Path]) -> list[bytes]:
     """Model files to start from: small ones, so that many can be tried."""
     paths = [path for folder in folders for path in sorted(folder.rglob("*"))]
     kinds = (".nir", ".json")
-    return [p.read_bytes() for p in paths if p.suffix in kinds and p.stat().st_size < 200_000]
+    found = [p.read_bytes() for p in paths if p.suffix in kinds]
+    found += [gzip.decompress(p.read_bytes()) for p in paths if p.suffixes[-2:] in PACKED]
+    return [data for data in found if len(data) < LARGEST_SEED]
 
 
 def main() -> None:

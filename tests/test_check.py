@@ -40,6 +40,7 @@ def test_nine_layers_fill_the_chip() -> None:
         (None, "SYNOPS_PER_EVENT"),
         (0, "CORE_NOT_REPRODUCIBLE"),
         (1, "CORE_NOT_REPRODUCIBLE"),
+        (8, "READOUT_CHANNELS"),
     ]
 
 

@@ -35,16 +35,20 @@ def report_answer(report: Report, model: str, *, as_csv: bool) -> Answer:
         each.to_dict() | {"max_events_per_s": _rate(each.synops_limit, each.synops_per_event)}
         for each in report.layers
     ]
-    notable = [str(each) for each in report.findings if each.severity != "info"]
+    notable = [line for each in report.findings if each.severity != "info" for line in each.lines()]
     below = [
         str(each)
         for each in report.findings
         if each.severity == "info" and not (each.reason == IN_THE_TABLE and rows)
     ]
-    empty = ("reason", "severity", "layer", "message", "metadata")
+    empty = ("reason", "severity", "layer", "message", "metadata", "changes")
+    as_rows = [
+        flat(each.to_dict() | {"changes": [str(change) for change in each.changes]})
+        for each in report.findings
+    ]
     return Answer(
         plain=report.to_dict(),
-        rows=[flat(each.to_dict()) for each in report.findings] if as_csv else rows,
+        rows=as_rows if as_csv else rows,
         header=empty,
         above=[f"{model} ({report.model[:12]}) {verdict} on {report.chip}", *notable],
         below=below,

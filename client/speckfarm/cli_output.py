@@ -87,7 +87,8 @@ class Screen:
         """One readable block, and for programs one line of JSON."""
         lines = [f"error: {_headline(error)}"]
         if isinstance(error, ModelRejected):
-            lines += [f"  {each}" for each in error.findings if each.severity != "info"]
+            notable = [each for each in error.findings if each.severity != "info"]
+            lines += [f"  {line}" for each in notable for line in each.lines()]
         lines += [f"  {path}: {text}" for path, text in error.fields if text not in error.message]
         lines.append(f"  reason      {error.reason}")
         if advice:

@@ -52,7 +52,7 @@ class Report:
     def __str__(self) -> str:
         verdict = "can run" if self.deployable else "cannot run"
         lines = [f"model {self.model[:12]} {verdict} on {self.chip}"]
-        lines += [f"  {finding}" for finding in self.findings]
+        lines += [f"  {line}" for finding in self.findings for line in finding.lines()]
         lines += [f"  {_line(layer)}" for layer in self.layers]
         return "\n".join(lines)
 

@@ -70,7 +70,7 @@ class LayerActivity:
     synops: int | None  # None on a real board
     synops_formula: float | None  # the published formula, which ignores borders
     synops_per_s: float | None  # all recordings; None without time
-    peak_synops_per_s: float | None  # in the busiest recording
+    peak_synops_per_s: float | None  # in the busiest recording of 10 ms or more
     synops_limit: float | None  # per second, what its core is believed to sustain; soft
 
     def to_dict(self) -> dict[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from speckfarm_server import chip as chips
 from speckfarm_server.advice import (
     ADVICE,
     advise,
@@ -13,11 +13,14 @@ from speckfarm_server.advice import (
     synops_of_network,
     synops_per_event,
 )
-from speckfarm_server.build import Span, build_configuration, integers_of
+from speckfarm_server.build import integers_of
+from speckfarm_server.camera_rules import CAMERA_RULES, check_camera, explained_by
+from speckfarm_server.changes.propose import kernels_only, stand_ins, with_changes
 from speckfarm_server.chip import Chip, CoreLimits
 from speckfarm_server.configuration import Configuration
+from speckfarm_server.draft import Draft, drafts_of
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Layer, Network
+from speckfarm_server.network import Network
 from speckfarm_server.network_rules import (
     CONSEQUENCES,
     LAYER_RULES,
@@ -25,15 +28,24 @@ from speckfarm_server.network_rules import (
     POOLING_RULES,
     check_network,
 )
-from speckfarm_server.place import Need, Placement, candidate_cores, find_contention, place
+from speckfarm_server.place import Need, find_contention
 from speckfarm_server.quantise import QuantisedLayer
-from speckfarm_server.rules import RULES, apply_rules, finding
+from speckfarm_server.rules import FARM_RULES, RULES, apply_farm_rules, apply_rules, finding
 from speckfarm_server.settings import Settings
 
 # Every reason the check can give; docs/reference/checks.md explains each.
 REASONS: Mapping[str, Severity] = {
     **dict.fromkeys(
-        (*NETWORK_RULES, *LAYER_RULES, *POOLING_RULES, *RULES, "NO_PLACEMENT"), Severity.ERROR
+        (
+            *NETWORK_RULES,
+            *LAYER_RULES,
+            *POOLING_RULES,
+            *CAMERA_RULES,
+            *RULES,
+            *FARM_RULES,
+            "NO_PLACEMENT",
+        ),
+        Severity.ERROR,
     ),
     **{reason: severity for reason, (severity, _) in ADVICE.items()},
     "INPUT_FEATURES_SILENT": Severity.WARNING,
@@ -72,85 +84,51 @@ class Report:
         return all(f.severity is not Severity.ERROR for f in self.findings)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Draft:
-    """A span of at most nine layers with a core each, placed or not."""
-
-    span: Span
-    needs: tuple[Need, ...]
-    pins: Mapping[int, int]  # within the span
-    placement: Placement
-    candidates: list[tuple[int, ...]]
-    configuration: Configuration
-
-
 def check(network: Network, chip: Chip, settings: Settings) -> Report:
     """Quantise, place, build and apply every rule; all findings at once. No side effect."""
     integers = integers_of(network, settings)
-    drafts = [
-        _draft(network, integers, chip=chip, settings=settings, span=span)
-        for span in _spans(len(network.layers), len(chip.cores))
-    ]
-    found = check_network(network, chip, settings)
+    drafts = drafts_of(network, integers, chip, settings)
+    found = _structure_errors(network, drafts, chip, settings)
     for draft in drafts:
-        found += _rule_findings(draft, chip)
         found += advise(network, integers, draft.configuration, settings)
     if len(drafts) == 1:
-        found += _placement_findings(drafts[0], chip)
         found += silent_features(drafts[0].configuration)
         found.append(synops_of_network(drafts[0].configuration, chip))
     found += _unusable_numbers(integers, found)
     needs = _layer_needs(drafts, network, chip)
     report = Report(
         chip=chip.name,
-        findings=ordered(_without_drafts(_without_consequences(found), needs)),
+        findings=ordered(_withoutdrafts_of(_without_consequences(found), needs)),
         layers=needs,
         configuration=drafts[0].configuration if len(drafts) == 1 else None,
     )
-    return report if report.deployable else replace(report, configuration=None)
+    if report.deployable:
+        return report
+    judge = partial(_judged, chip)
+    advised = with_changes(report.findings, network, chip=chip, settings=settings, judge=judge)
+    return replace(report, configuration=None, findings=advised)
 
 
-def _spans(layers: int, cores: int) -> list[Span]:
-    """All layers, or if too many, pieces that share a layer so that every link is looked at."""
-    if layers == 0:
-        return []
-    starts = range(0, max(1, layers - 1), cores - 1) if layers > cores else (0,)
-    return [Span(first=start, stop=min(layers, start + cores)) for start in starts]
+def _structure_errors(
+    network: Network, drafts: Sequence[Draft], chip: Chip, settings: Settings
+) -> list[Finding]:
+    """Every rule: on the network, its camera settings, its configuration and its placement."""
+    camera = check_camera(network, chip, settings)
+    found = check_network(network, chip, settings) + camera
+    for draft in drafts:
+        # A piece of a network that is too long lacks sources that lie in another one.
+        lacking = "FAN_IN_" if len(drafts) > 1 else "-"
+        found += [f for f in _rule_findings(draft, chip) if not f.reason.startswith(lacking)]
+    if len(drafts) == 1:
+        found += _placement_findings(drafts[0], chip)
+    said = explained_by(camera, network)
+    return [each for each in found if (each.layer, each.reason) not in said]
 
 
-def _draft(
-    network: Network,
-    integers: Sequence[QuantisedLayer | None],
-    *,
-    chip: Chip,
-    settings: Settings,
-    span: Span,
-) -> _Draft:
-    numbers = range(span.first, span.stop)
-    needs = tuple(_need(network.layers[number], integers[number]) for number in numbers)
-    # Pins of a network that is too long mean nothing.
-    whole = len(needs) == len(network.layers)
-    pins = {k: v for k, v in settings.cores.items() if k < span.stop} if whole else {}
-    placement = place(needs, chip, pins)
-    configuration = build_configuration(
-        network, integers, placement.cores, chip=chip, settings=settings, span=span
-    )
-    return _Draft(
-        span=span, needs=needs, pins=pins, placement=placement,
-        candidates=candidate_cores(needs, chip, pins), configuration=configuration,
-    )  # fmt: skip
-
-
-def _need(layer: Layer, integers: QuantisedLayer | None) -> Need:
-    features, channels = int(layer.output_shape[0]), int(layer.input_shape[0])
-    side = max(map(int, layer.weights.shape[2:]))
-    _, height, width = map(int, layer.output_shape)
-    has_bias = integers is not None and integers.biases.any()
-    return Need(
-        kernel_entries=chips.kernel_entries(channels, features, side),
-        neuron_entries=chips.neuron_entries(features, height, width),
-        bias_entries=features if has_bias else 0,
-    )
+def _judged(chip: Chip, network: Network, settings: Settings) -> list[Finding]:
+    """The errors that a check would find, but for arithmetic."""
+    drafts = drafts_of(network, stand_ins(network), chip, settings)
+    return _without_consequences(_structure_errors(kernels_only(network), drafts, chip, settings))
 
 
 def _unusable_numbers(
@@ -164,9 +142,10 @@ def _unusable_numbers(
             yield finding("WEIGHTS_NOT_FINITE", Severity.ERROR, layer, text, {})
 
 
-def _rule_findings(draft: _Draft, chip: Chip) -> Iterator[Finding]:
+def _rule_findings(draft: Draft, chip: Chip) -> Iterator[Finding]:
     """The rules, minus memory errors that only come from a draft core."""
     drafted = draft.placement.unplaced - set(draft.pins)
+    yield from apply_farm_rules(draft.configuration, chip)
     for found in apply_rules(draft.configuration, chip):
         number = -1 if found.layer is None else found.layer - draft.span.first
         is_memory = found.reason.endswith("_MEMORY_EXCEEDED")
@@ -188,7 +167,7 @@ def _is_hopeless(reason: str, need: Need, chip: Chip) -> bool:
     return not too_large or any(reason == f"{m.upper()}_MEMORY_EXCEEDED" for m in too_large)
 
 
-def _placement_findings(draft: _Draft, chip: Chip) -> Iterator[Finding]:
+def _placement_findings(draft: Draft, chip: Chip) -> Iterator[Finding]:
     contention = find_contention(draft.candidates, draft.placement)
     if contention.layers:
         layers, cores = _listed(contention.layers), _listed(contention.cores)
@@ -231,7 +210,7 @@ def _without_consequences(findings: Sequence[Finding]) -> list[Finding]:
     return list(kept.values())
 
 
-def _without_drafts(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> list[Finding]:
+def _withoutdrafts_of(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> list[Finding]:
     """Drop what is said about a core that is only a draft."""
     drafted = {need.layer for need in needs if need.core is None}
     return [f for f in findings if f.reason != "CORE_NOT_REPRODUCIBLE" or f.layer not in drafted]
@@ -248,7 +227,7 @@ def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _layer_needs(drafts: Sequence[_Draft], network: Network, chip: Chip) -> tuple[LayerNeed, ...]:
+def _layer_needs(drafts: Sequence[Draft], network: Network, chip: Chip) -> tuple[LayerNeed, ...]:
     needs: dict[int, LayerNeed] = {}
     for draft in drafts:
         for index, core in enumerate(draft.configuration.cores):

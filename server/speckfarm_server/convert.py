@@ -144,6 +144,7 @@ def finding_message(finding: Finding) -> findings_pb2.Finding:
         layer=finding.layer,
         message=finding.message,
         metadata=dict(finding.metadata),
+        changes=[findings_pb2.Change(**vars(change)) for change in finding.changes],
     )
 
 

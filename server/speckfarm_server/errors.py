@@ -112,6 +112,17 @@ class Severity(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing to change that makes its finding go away; the farm has tried it on the rules."""
+
+    layer: int | None  # 0-based, of the network as it is; None: the whole network or its input
+    what: str  # features, stride, kernel_size, ...; docs/reference/checks.md lists them
+    value: str  # "32", "2x2" (y, x)
+    keeps_function: bool  # every neuron spikes as before; nothing has to be trained again
+    text: str  # one sentence for people
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """Something the farm noticed about a network or a run."""
 
@@ -120,6 +131,7 @@ class Finding:
     message: str  # what was found, what is allowed, what to change
     layer: int | None = None  # 0-based, None: about the whole network
     metadata: Mapping[str, str] = field(default_factory=dict)  # every number of the message
+    changes: tuple[Change, ...] = ()  # alternatives, the smallest first
 
 
 class ModelRejected(WrongState):

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from speckfarm_server.errors import Finding, Severity
+from speckfarm_server.errors import Change, Finding, Severity
 from speckfarm_server.latency import Latency
 
 
@@ -20,7 +20,7 @@ class LayerActivity:
     synops: int | None  # None on a real board
     synops_formula: float | None = None  # the published formula, which ignores borders
     synops_per_s: float | None = None  # all recordings; None without time
-    peak_synops_per_s: float | None = None  # in the busiest recording
+    peak_synops_per_s: float | None = None  # in the busiest recording of 10 ms or more
     synops_limit: float | None = None  # per second, what its core is believed to sustain; soft
 
 
@@ -110,8 +110,9 @@ def from_json(text: str) -> JobResult:
 
 
 def finding_from_plain(plain: dict[str, Any]) -> Finding:
-    """Read a finding from the form that `asdict` gives."""
-    return Finding(**{**plain, "severity": Severity(plain["severity"])})
+    """Read a finding from the form that `asdict` gives; an earlier version's has no changes."""
+    changes = tuple(Change(**change) for change in plain.get("changes", ()))
+    return Finding(**{**plain, "severity": Severity(plain["severity"]), "changes": changes})
 
 
 def _without_histogram(value: object) -> dict[str, object]:

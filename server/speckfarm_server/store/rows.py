@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from speckfarm_server.errors import ErrorClass, Finding, Severity
+from speckfarm_server.errors import ErrorClass
 from speckfarm_server.job import BoardKind, JobError, JobEvent, JobSpec, JobState, JobStatus
+from speckfarm_server.job_result import finding_from_plain
 from speckfarm_server.settings import from_canonical
 
 
@@ -95,7 +96,7 @@ def spec_of(row: Any) -> JobSpec:
         benchmark=row.benchmark,
         point=row.point,
         recordings_total=row.recordings_total,
-        findings=tuple(Finding(**{**f, "severity": Severity(f["severity"])}) for f in findings),
+        findings=tuple(map(finding_from_plain, findings)),
     )
 
 

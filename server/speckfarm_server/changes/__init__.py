@@ -1,0 +1,1 @@
+"""What to change about an error, tried before it is given."""
