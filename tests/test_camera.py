@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from speckfarm_server.build import build_configuration, integers_of
 from speckfarm_server.camera import dvs_configuration, sensor_window, size_after_layer
-from speckfarm_server.camera_rules import CAMERA_RULES, check_camera, explained_by
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, DvsConfiguration
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import INPUT, Network, Source
+from speckfarm_server.rules.camera import CAMERA_RULES, check_camera, explained_by
 from speckfarm_server.settings import Settings
 from tests.networks import conv, linear, network
 

@@ -13,8 +13,8 @@ from speckfarm_server.check_vendor import REASONS, check_configuration
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
 from speckfarm_server.settings import Settings
-from speckfarm_server.vendor_json import read_vendor_json
-from speckfarm_server.vendor_write import write_vendor_json
+from speckfarm_server.vendor.read import read_vendor_json
+from speckfarm_server.vendor.write import write_vendor_json
 from tests.configurations import configuration, core
 
 FIRST = core(2, core=5, input_shape=(1, 4, 4), destinations=(Destination(core=3),))

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from speckfarm_server.array_rules import ARRAY_RULES
 from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration
-from speckfarm_server.core_rules import CORE_RULES
 from speckfarm_server.errors import Severity
-from speckfarm_server.rules import apply_rules
+from speckfarm_server.rules.arrays import ARRAY_RULES
+from speckfarm_server.rules.core import CORE_RULES
+from speckfarm_server.rules.tables import apply_rules
 from tests.configurations import configuration, core
 
 SPECK2F = CHIPS["speck2f"]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
-from speckfarm_server.dvs_rules import DVS_RULES, camera_size
-from speckfarm_server.rules import RULES, apply_farm_rules, apply_rules
-from speckfarm_server.vendor_rules import VENDOR_RULES, allowed_values, field_of
+from speckfarm_server.rules.dvs import DVS_RULES, camera_size
+from speckfarm_server.rules.tables import RULES, apply_farm_rules, apply_rules
+from speckfarm_server.rules.vendor import VENDOR_RULES, allowed_values, field_of
 from tests.configurations import configuration, core
 
 SPECK2F, SPECK2B = CHIPS["speck2f"], CHIPS["speck2b"]

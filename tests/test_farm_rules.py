@@ -7,8 +7,8 @@ import pytest
 
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
-from speckfarm_server.farm_rules import FARM_RULES
-from speckfarm_server.rules import RULES, apply_farm_rules, apply_rules
+from speckfarm_server.rules.farm import FARM_RULES
+from speckfarm_server.rules.tables import RULES, apply_farm_rules, apply_rules
 from tests.configurations import configuration, core
 
 SPECK2F = CHIPS["speck2f"]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
-from speckfarm_server.link_rules import LINK_RULES
-from speckfarm_server.links import fan_in
-from speckfarm_server.rules import FARM_RULES, RULES, apply_farm_rules, apply_rules
+from speckfarm_server.rules.fan_in import fan_in
+from speckfarm_server.rules.link import LINK_RULES
+from speckfarm_server.rules.tables import FARM_RULES, RULES, apply_farm_rules, apply_rules
 from tests.configurations import configuration, core
 
 SPECK2F, SPECK2B = CHIPS["speck2f"], CHIPS["speck2b"]

@@ -8,8 +8,8 @@ from speckfarm_server.check import check
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import Finding, Severity
+from speckfarm_server.rules.traps import find_traps
 from speckfarm_server.settings import Settings
-from speckfarm_server.trap_rules import find_traps
 from tests.configurations import configuration, core
 from tests.networks import conv, network
 from tests.sinabs_cases import cases

@@ -16,7 +16,7 @@ import pytest
 from speckfarm_server.check import REASONS as CHECKED
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.errors import BadInput
-from speckfarm_server.rules import RULES, apply_rules
+from speckfarm_server.rules.tables import RULES, apply_rules
 from tests.vendor_description import configuration_of
 from tests.vendor_generator import describe
 from tests.vendor_verdicts import (

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
 from speckfarm_server.errors import BadInput
-from speckfarm_server.rules import apply_rules
-from speckfarm_server.vendor_json import MAX_FILE_BYTES, looks_like_json, read_vendor_json
-from speckfarm_server.vendor_keys import CAMEL_CASE
-from speckfarm_server.vendor_tree import MAX_UNKNOWN
-from speckfarm_server.vendor_write import write_vendor_json
+from speckfarm_server.rules.tables import apply_rules
+from speckfarm_server.vendor.keys import CAMEL_CASE
+from speckfarm_server.vendor.read import MAX_FILE_BYTES, looks_like_json, read_vendor_json
+from speckfarm_server.vendor.tree import MAX_UNKNOWN
+from speckfarm_server.vendor.write import write_vendor_json
 from tests.configurations import configuration, core
 from tests.vendor_configurations import random_configuration
 

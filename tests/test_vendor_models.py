@@ -14,7 +14,7 @@ import pytest
 import speckfarm
 from speckfarm_server.errors import BadInput
 from speckfarm_server.parse_host import ParseHost
-from speckfarm_server.vendor_json import read_vendor_json
+from speckfarm_server.vendor.read import read_vendor_json
 from tests.farm_process import FarmProcess
 from tests.laptop import Laptop
 

@@ -16,8 +16,8 @@ from speckfarm_server.configuration import (
     Destination,
     DvsConfiguration,
 )
-from speckfarm_server.vendor_json import SENSOR_SHAPE, in_order
-from speckfarm_server.vendor_keys import SPECK2B, SPECK2EF, Dialect, Many, Number, Switch
+from speckfarm_server.vendor.keys import SPECK2B, SPECK2EF, Dialect, Many, Number, Switch
+from speckfarm_server.vendor.read import SENSOR_SHAPE, in_order
 
 MOST_LAYERS = 5
 Shape = tuple[int, int, int]

@@ -5,7 +5,7 @@ from typing import Any
 
 from speckfarm_server.chip import find_chip
 from speckfarm_server.errors import BadInput
-from speckfarm_server.rules import apply_rules
+from speckfarm_server.rules.tables import apply_rules
 from tests.vendor_description import configuration_of
 
 REFUSED = "VALUE_OUT_OF_RANGE"  # by the setter of a field, before any rule

@@ -29,8 +29,8 @@ from speckfarm_server.configuration import (  # noqa: E402
     CoreConfiguration,
     DvsConfiguration,
 )
-from speckfarm_server.vendor_json import read_vendor_json  # noqa: E402
-from speckfarm_server.vendor_write import write_vendor_json  # noqa: E402
+from speckfarm_server.vendor.read import read_vendor_json  # noqa: E402
+from speckfarm_server.vendor.write import write_vendor_json  # noqa: E402
 
 
 def main() -> int:

@@ -12,13 +12,13 @@ import numpy as np
 from speckfarm_server.build import lower_clip_of
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Int8Array
-from speckfarm_server.core_rules import Problem
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
-from speckfarm_server.network_rules import current_factor
 from speckfarm_server.place import UNREPRODUCIBLE_CORES
 from speckfarm_server.quantise import QuantisedLayer
-from speckfarm_server.rules import finding
+from speckfarm_server.rules.core import Problem
+from speckfarm_server.rules.network import current_factor
+from speckfarm_server.rules.tables import finding
 from speckfarm_server.settings import Settings
 
 # The readout layer: classes it tells apart (sinabs' readout notebook), and the erratum that core

@@ -12,8 +12,8 @@ from speckfarm_server.camera import dvs_configuration
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
 from speckfarm_server.network import INPUT, FloatArray, Layer, Network
-from speckfarm_server.network_rules import LARGEST_FLOAT32, current_factor
 from speckfarm_server.quantise import QuantisedLayer, quantise_layer
+from speckfarm_server.rules.network import LARGEST_FLOAT32, current_factor
 from speckfarm_server.settings import Settings
 
 DEFAULT_LOWER_CLIP = -1.0  # thresholds; sinabs' from_nir takes the same

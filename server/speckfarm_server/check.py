@@ -14,23 +14,23 @@ from speckfarm_server.advice import (
     synops_per_event,
 )
 from speckfarm_server.build import integers_of
-from speckfarm_server.camera_rules import CAMERA_RULES, check_camera, explained_by
 from speckfarm_server.changes.propose import kernels_only, stand_ins, with_changes
 from speckfarm_server.chip import Chip, CoreLimits
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.draft import Draft, drafts_of
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Network
-from speckfarm_server.network_rules import (
+from speckfarm_server.place import Need, find_contention
+from speckfarm_server.quantise import QuantisedLayer
+from speckfarm_server.rules.camera import CAMERA_RULES, check_camera, explained_by
+from speckfarm_server.rules.network import (
     CONSEQUENCES,
     LAYER_RULES,
     NETWORK_RULES,
     POOLING_RULES,
     check_network,
 )
-from speckfarm_server.place import Need, find_contention
-from speckfarm_server.quantise import QuantisedLayer
-from speckfarm_server.rules import FARM_RULES, RULES, apply_farm_rules, apply_rules, finding
+from speckfarm_server.rules.tables import FARM_RULES, RULES, apply_farm_rules, apply_rules, finding
 from speckfarm_server.settings import Settings
 
 # Every reason the check can give; docs/reference/checks.md explains each.

@@ -19,13 +19,13 @@ from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, DvsConfiguration
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
-from speckfarm_server.network_rules import layer_not_found
 from speckfarm_server.quantise import QuantisedLayer
-from speckfarm_server.rules import apply_farm_rules, apply_rules, finding
+from speckfarm_server.rules.network import layer_not_found
+from speckfarm_server.rules.tables import apply_farm_rules, apply_rules, finding
+from speckfarm_server.rules.traps import find_traps
 from speckfarm_server.settings import Settings
-from speckfarm_server.trap_rules import find_traps
-from speckfarm_server.vendor_keys import dialect_of
-from speckfarm_server.vendor_write import UNKNOWN
+from speckfarm_server.vendor.keys import dialect_of
+from speckfarm_server.vendor.write import UNKNOWN
 
 # Every reason that only this check gives; docs/reference/checks.md explains each.
 REASONS: Mapping[str, Severity] = {

@@ -41,7 +41,7 @@ from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
 from speckfarm_server.store.rows import Model, Recording
 from speckfarm_server.store.store import Store
-from speckfarm_server.vendor_write import write_vendor_json
+from speckfarm_server.vendor.write import write_vendor_json
 
 logger = logging.getLogger(__name__)
 

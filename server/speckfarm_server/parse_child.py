@@ -42,8 +42,8 @@ from speckfarm_server.parse_limits import (
 )
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import write_to
-from speckfarm_server.vendor_json import looks_like_json, read_vendor_json
-from speckfarm_server.vendor_write import write_vendor_json
+from speckfarm_server.vendor.read import looks_like_json, read_vendor_json
+from speckfarm_server.vendor.write import write_vendor_json
 
 CRASHED = 70  # exit code after an error that nobody foresaw
 FILE_BYTES = {MODEL: hdf5.MAX_FILE_BYTES, RECORDING: recording_file.MAX_FILE_BYTES}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, DvsConfiguration
-from speckfarm_server.links import LinkProblem, LinkRule, dvs_targets
+from speckfarm_server.rules.fan_in import LinkProblem, LinkRule, dvs_targets
 
 
 def origin(configuration: Configuration, chip: Chip) -> Iterator[LinkProblem]:

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 
 from speckfarm_server.chip import Chip
-from speckfarm_server.core_rules import Problem
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network, Pooling
-from speckfarm_server.rules import finding
+from speckfarm_server.rules.core import Problem
+from speckfarm_server.rules.tables import finding
 from speckfarm_server.settings import Settings
 
 LayerRule: TypeAlias = Callable[[Layer, Chip, Settings], Iterator[Problem]]

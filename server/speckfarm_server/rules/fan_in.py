@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
-from speckfarm_server.core_rules import Problem
+from speckfarm_server.rules.core import Problem
 
 LinkProblem: TypeAlias = tuple[int | None, Problem]  # layer it is about
 LinkRule: TypeAlias = Callable[[Configuration, Chip], Iterator[LinkProblem]]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm_server.errors import BadInput
-from speckfarm_server.vendor_keys import Array, Dialect, Key, Many, Number, Section, Switch
-from speckfarm_server.vendor_write import EMPTY_LIST, EMPTY_OBJECT, SWITCH, UNKNOWN, row_major
+from speckfarm_server.vendor.keys import Array, Dialect, Key, Many, Number, Section, Switch
+from speckfarm_server.vendor.write import EMPTY_LIST, EMPTY_OBJECT, SWITCH, UNKNOWN, row_major
 
 Values: TypeAlias = dict[str, Any]
 MAX_UNKNOWN = 10_000

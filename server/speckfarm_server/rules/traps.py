@@ -6,7 +6,7 @@ import numpy as np
 
 from speckfarm_server.configuration import Configuration, CoreConfiguration
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.rules import finding
+from speckfarm_server.rules.tables import finding
 
 # sinabs 3.1.3, discretize.py, puts -32768 in the place of min_v_mem = None and scales it together
 # with weights and thresholds into 16 bits: the common factor becomes 1 or less.

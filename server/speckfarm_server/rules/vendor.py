@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.links import LinkProblem, LinkRule
+from speckfarm_server.rules.fan_in import LinkProblem, LinkRule
 
 Allowed: TypeAlias = "range | tuple[int, ...]"
 _ROOT = re.compile(r"^value0\.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import CoreConfiguration
-from speckfarm_server.core_rules import CoreRule, Problem
+from speckfarm_server.rules.core import CoreRule, Problem
 
 
 def weights_shape(core: CoreConfiguration, _: Chip) -> Iterator[Problem]:

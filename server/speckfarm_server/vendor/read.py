@@ -16,9 +16,9 @@ from speckfarm_server.configuration import (
     DvsConfiguration,
 )
 from speckfarm_server.errors import BadInput, Finding, Severity
-from speckfarm_server.vendor_keys import CAMEL_CASE, SPECK2B, SPECK2EF, SPECK2EF_CAMEL, Dialect
-from speckfarm_server.vendor_tree import Reading, Values, kind_of, read_tree
-from speckfarm_server.vendor_write import ROOT, SWITCH, UNKNOWN, leaves_of, values_of
+from speckfarm_server.vendor.keys import CAMEL_CASE, SPECK2B, SPECK2EF, SPECK2EF_CAMEL, Dialect
+from speckfarm_server.vendor.tree import Reading, Values, kind_of, read_tree
+from speckfarm_server.vendor.write import ROOT, SWITCH, UNKNOWN, leaves_of, values_of
 
 MAX_FILE_BYTES = 16 << 20
 NAMED_PATHS = 20  # unknown keys that a finding names; the others are counted

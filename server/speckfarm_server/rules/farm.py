@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.links import LinkProblem, LinkRule, dvs_targets, links, slots
-from speckfarm_server.vendor_rules import field_of
+from speckfarm_server.rules.fan_in import LinkProblem, LinkRule, dvs_targets, links, slots
+from speckfarm_server.rules.vendor import field_of
 
 # Whether the camera's noise filter is on: 2e/2f `enable`, 2b `filter_bypass` (on unless set).
 _FILTER_ON = {"dvs_filter.enable": True, "dvs_filter.filter_bypass": False}

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from speckfarm_server.camera import CAMERA_SETTINGS, fitting_settings, size_after_layer
 from speckfarm_server.chip import Chip
-from speckfarm_server.core_rules import Problem
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import INPUT, Network
-from speckfarm_server.rules import finding
+from speckfarm_server.rules.core import Problem
+from speckfarm_server.rules.tables import finding
 from speckfarm_server.settings import Settings
 
 CameraRule: TypeAlias = Callable[[Network, Chip, Settings], Iterator[Problem]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration, Destination
-from speckfarm_server.links import LinkProblem, LinkRule, fan_in, links, slots
+from speckfarm_server.rules.fan_in import LinkProblem, LinkRule, fan_in, links, slots
 
 
 def destination_count(configuration: Configuration, chip: Chip) -> Iterator[LinkProblem]:

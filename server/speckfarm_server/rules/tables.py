@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from speckfarm_server.array_rules import ARRAY_RULES
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.core_rules import CORE_RULES, CoreRule
-from speckfarm_server.dvs_rules import DVS_RULES
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.farm_rules import FARM_RULES as _FARM_RULES
-from speckfarm_server.link_rules import LINK_RULES
-from speckfarm_server.links import LinkRule
-from speckfarm_server.vendor_rules import VENDOR_RULES
+from speckfarm_server.rules.arrays import ARRAY_RULES
+from speckfarm_server.rules.core import CORE_RULES, CoreRule
+from speckfarm_server.rules.dvs import DVS_RULES
+from speckfarm_server.rules.fan_in import LinkRule
+from speckfarm_server.rules.farm import FARM_RULES as _FARM_RULES
+from speckfarm_server.rules.link import LINK_RULES
+from speckfarm_server.rules.vendor import VENDOR_RULES
 
 Rule = Callable[[Configuration, Chip], Iterator[Finding]]
 

@@ -21,7 +21,7 @@ from speckfarm_server.configuration import (
     DvsConfiguration,
 )
 from speckfarm_server.errors import BadInput
-from speckfarm_server.vendor_keys import (
+from speckfarm_server.vendor.keys import (
     CAMEL_CASE,
     KILL_BITS,
     SPECK2B,

@@ -1,0 +1,1 @@
+"""The vendor's configuration JSON: read and written, with the keys of each chip."""
