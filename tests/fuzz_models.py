@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 from speckfarm_server.check import Report, check
@@ -30,7 +31,6 @@ from speckfarm_server.settings import Settings
 from tests.mutations import mutate
 
 PROCESSES = 2
-PACKED = ([".nir", ".gz"], [".json", ".gz"])
 LARGEST_SEED = 200_000  # bytes; small files are mutated and read faster
 DATA = Path(__file__).parent / "data"
 
@@ -105,10 +105,14 @@ def _reports(parsed: Parsed, chip: Chip) -> list[Report]:
 def seed_files(folders: Sequence[Path]) -> list[bytes]:
     """Model files to start from: small ones, so that many can be tried."""
     paths = [path for folder in folders for path in sorted(folder.rglob("*"))]
-    kinds = (".nir", ".json")
-    found = [p.read_bytes() for p in paths if p.suffix in kinds]
-    found += [gzip.decompress(p.read_bytes()) for p in paths if p.suffixes[-2:] in PACKED]
-    return [data for data in found if len(data) < LARGEST_SEED]
+    nir = [_unpacked(path) for path in paths if path.name.endswith((".nir", ".nir.gz"))]
+    vendors = [_unpacked(path) for path in paths if fnmatch(path.name, "vendor_*.json*")]
+    many = nir + vendors * (1 + len(nir) // 5)  # few vendor files: let them have their share
+    return [data for data in many if len(data) < LARGEST_SEED]
+
+
+def _unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def main() -> None:

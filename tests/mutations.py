@@ -6,6 +6,7 @@ also damaged as bytes. JSON files are changed as trees and as text.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 from collections.abc import Callable
@@ -83,18 +84,26 @@ def _write(group: h5py.Group, tree: Tree) -> None:
     for name, value in tree.items():
         if isinstance(value, dict):
             _write(group.create_group(name or "empty"), value)
-        elif name == "edges":
+        elif _is_edges(value):
             text = h5py.string_dtype()
             group.create_dataset(name, data=value or None, dtype=text, shape=(len(value), 2))
         else:
             _write_value(group, name, value)
 
 
+def _is_edges(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(edge, list) and len(edge) == 2 and all(isinstance(end, str) for end in edge)
+        for edge in value
+    )
+
+
 def _write_value(group: h5py.Group, name: str, value: Any) -> None:
     options = {}
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8 and value.dtype.kind in "fi":
         options = {"compression": "gzip"} if value.size % 3 else {}
-    group.create_dataset(name, data=value, **options)
+    with contextlib.suppress(TypeError, ValueError):  # what HDF5 cannot hold is left out
+        group.create_dataset(name, data=value, **options)
 
 
 def _nodes(tree: Tree) -> Tree:
