@@ -25,8 +25,8 @@ from speckfarm_server.check import Report, check
 from speckfarm_server.check_vendor import check_configuration
 from speckfarm_server.chip import CHIPS, Chip
 from speckfarm_server.errors import BadInput
-from speckfarm_server.network import Parsed
 from speckfarm_server.parse_host import ParseHost
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.settings import Settings
 from tests.mutations import mutate
 

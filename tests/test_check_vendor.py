@@ -149,7 +149,7 @@ def test_a_ring_is_refused() -> None:
     one = core(core=6, destinations=(Destination(core=7),))
     other = core(core=7, destinations=(Destination(core=6),))
 
-    assert "RING" in reasons(checked(as_file(one, other)))
+    assert "RING" in reasons(checked(as_file(one, other, inputs=())))
 
 
 def test_of_several_exits_the_last_one_counts_and_the_others_are_named() -> None:
@@ -214,6 +214,17 @@ def test_values_without_effect_on_the_twin_are_told() -> None:
     assert found.severity.value == "info"
     assert found.metadata == {"count": "1", "keys": "readout.threshold = 9"}
     assert report.deployable
+
+
+def test_a_decimator_set_on_top_of_a_file_is_written_as_it_runs() -> None:
+    file = as_file(chip="speck2f")
+    unused = {"cnn_layers[5].output_decimator_interval": 5}
+
+    made = checked(replace(file, vendor=unused), "speck2f", decimator={0: 2}).configuration
+
+    assert made is not None
+    back = read_vendor_json(write_vendor_json(made)).configuration
+    assert (made.cores[0].decimator, back.cores[0].decimator) == (2, 2)
 
 
 def test_what_is_written_of_a_checked_file_is_checked_to_the_same() -> None:

@@ -127,6 +127,13 @@ def test_the_camera_map_has_as_many_pixels_as_whole_ones_fit_into_the_crop(
             assert size <= 0
 
 
+def test_a_cut_beyond_the_pooled_map_means_its_last_pixel() -> None:
+    whole = DvsConfiguration(pooling=(2, 4))  # cut 127, as after a reset
+
+    assert camera_size(whole, CHIPS["speck2f"]) == (64, 32)
+    assert camera_size(whole, CHIPS["speck2b"]) == (64, 32)
+
+
 def test_a_crop_that_ends_before_it_begins_matters_only_if_connected() -> None:
     backwards = {"origin": (9, 9), "cut": (3, 3)}
 

@@ -19,9 +19,10 @@ import pytest
 from speckfarm_server.check import Report, check
 from speckfarm_server.chip import find_chip
 from speckfarm_server.errors import Severity
-from speckfarm_server.network import Network, Parsed, to_bytes
+from speckfarm_server.network import Network, to_bytes
 from speckfarm_server.parse import parse_network
 from speckfarm_server.parse_host import ParseHost
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.settings import Settings
 from speckfarm_server.twin.twin import Twin
 from tests.reference_twin import Event

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from speckfarm_server.check import check
 from speckfarm_server.chip import find_chip
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import INPUT, Network, Parsed, Source
+from speckfarm_server.network import INPUT, Network, Source
 from speckfarm_server.parse import parse_network
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.settings import Settings
 from tests.nir_files import (
     average_pool,

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Layer, Network, Parsed
+from speckfarm_server.network import Layer, Network
 from speckfarm_server.nir.file import FIELDS
 from speckfarm_server.nir.graph import in_order
 from speckfarm_server.parse import parse_network
+from speckfarm_server.parsed import Parsed
 from tests.nir_files import (
     chain_bytes,
     conv,
@@ -141,6 +142,24 @@ def test_thresholds_that_differ_within_a_feature_are_named_if_nothing_else_is_pa
 
     assert parsed.network is None
     assert [f.reason for f in parsed.findings] == ["NON_UNIFORM_THRESHOLD", "SHAPE_MISMATCH"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4), (1, 4, 1), (4,)])
+def test_values_along_x_or_y_are_not_taken_for_those_of_features(shape: tuple[int, ...]) -> None:
+    values = np.arange(1.0, 5.0).reshape(shape)
+
+    parsed = parse_chain(conv((4, 4, 1, 1)), neurons(values), input_shape=(4, 4, 4))
+
+    assert parsed.network is None
+    assert "SHAPE_MISMATCH" in [f.reason for f in parsed.findings]
+
+
+def test_four_thresholds_behind_flatten_are_not_those_of_features() -> None:
+    values = np.arange(1.0, 5.0)
+
+    parsed = parse_chain(conv((4, 4, 1, 1)), flatten(), neurons(values), input_shape=(4, 2, 2))
+
+    assert "SHAPE_MISMATCH" in [f.reason for f in parsed.findings]
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(np.float32, 32), (np.float64, 64), (np.int64, 32)])

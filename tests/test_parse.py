@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from speckfarm_server.errors import Finding
-from speckfarm_server.network import Network, Parsed
+from speckfarm_server.network import Network
 from speckfarm_server.parse import parse_network
+from speckfarm_server.parsed import Parsed
 from tests.nir_files import (
     affine,
     average_pool,

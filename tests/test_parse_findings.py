@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Network, Parsed
+from speckfarm_server.network import Network
 from speckfarm_server.parse import parse_network
+from speckfarm_server.parsed import Parsed
 from tests.nir_files import (
     average_pool,
     chain,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Parsed
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.parsed_cache import FORMAT, read_parsed, write_parsed
 from tests.configurations import configuration, core
 from tests.networks import conv, network

@@ -247,9 +247,33 @@ def test_layers_are_numbered_behind_their_sources_and_rings_come_last() -> None:
     ]
     end = core(core=0, input_shape=(1, 1, 1), monitor_enable=True)
 
-    made = read_vendor_json(write_vendor_json(configuration(*ring, end, chip="speck2b")))
+    made = read_vendor_json(
+        write_vendor_json(
+            configuration(
+                *ring, end, chip="speck2b", inputs=(Destination(core=3), Destination(core=8))
+            )
+        )
+    )
 
     assert [each.core for each in made.configuration.cores] == [3, 8, 0, 6, 7]
+
+
+def test_recorded_events_that_enter_a_fed_core_are_not_lost_in_silence() -> None:
+    first = core(core=2, destinations=(Destination(core=3),))
+    inputs = (Destination(core=2), Destination(core=3))
+
+    with pytest.raises(BadInput) as refused:
+        write_vendor_json(configuration(first, core(core=3), inputs=inputs))
+
+    assert refused.value.reason == "NOT_IN_VENDOR_JSON"
+    assert refused.value.metadata == {"found": "2, 3"}
+
+
+def test_a_key_that_stands_twice_among_many_is_named_at_once() -> None:
+    keys = ",".join(f'"{number}":0' for number in range(100_000))
+
+    with pytest.raises(BadInput, match="'7' twice"):
+        read_vendor_json(f'{{{keys},"7":1}}'.encode())
 
 
 def test_white_space_and_a_byte_order_mark_do_not_matter() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from speckfarm_server.chip import CHIPS, DECIMATOR_CODES, output_size
+from speckfarm_server.chip import CHIPS, DECIMATOR_CODES, SENSOR_SHAPE, output_size
 from speckfarm_server.configuration import (
     Configuration,
     CoreConfiguration,
@@ -17,7 +17,7 @@ from speckfarm_server.configuration import (
     DvsConfiguration,
 )
 from speckfarm_server.vendor.keys import SPECK2B, SPECK2EF, Dialect, Many, Number, Switch
-from speckfarm_server.vendor.read import SENSOR_SHAPE, in_order
+from speckfarm_server.vendor.read import in_order
 
 MOST_LAYERS = 5
 Shape = tuple[int, int, int]
@@ -54,8 +54,8 @@ def _dvs(random: np.random.Generator, chip: str, core: int) -> DvsConfiguration:
     pooling = tuple(int(each) for each in random.choice([1, 2, 4], 2))
     unit = pooling if CHIPS[chip].dvs_crops_first else (1, 1)
     origin, cut = [], []
-    for step in unit:
-        begin = int(random.integers(0, 60))
+    for step, pooled in zip(unit, pooling, strict=True):
+        begin = int(random.integers(0, 112 if step > 1 else 128 // pooled - 15) // step)
         origin.append(begin)
         cut.append(begin + int(random.integers(1, 16)) * step - 1)
     flags = [bool(each) for each in random.integers(0, 2, 8)]

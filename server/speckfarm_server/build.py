@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from speckfarm_server.camera import dvs_configuration
-from speckfarm_server.chip import Chip
+from speckfarm_server.chip import SENSOR_SHAPE, Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
 from speckfarm_server.network import INPUT, FloatArray, Layer, Network
 from speckfarm_server.quantise import QuantisedLayer, quantise_layer
@@ -71,7 +71,7 @@ def build_configuration(
     dvs = dvs_configuration(settings, chip, inputs) if uses_dvs else None
     return Configuration(
         chip=chip.name,
-        input_shape=_shape(shape) if dvs is None else (2, chip.sensor_size, chip.sensor_size),
+        input_shape=_shape(shape) if dvs is None else SENSOR_SHAPE,
         cores=tuple(_linked(core, network, core_of) for core in built),
         inputs=inputs if dvs is None else (),
         dvs=dvs,

@@ -98,7 +98,7 @@ def check(network: Network, chip: Chip, settings: Settings) -> Report:
     needs = _layer_needs(drafts, network, chip)
     report = Report(
         chip=chip.name,
-        findings=ordered(_withoutdrafts_of(_without_consequences(found), needs)),
+        findings=ordered(_without_drafts(_without_consequences(found), needs)),
         layers=needs,
         configuration=drafts[0].configuration if len(drafts) == 1 else None,
     )
@@ -117,8 +117,12 @@ def _structure_errors(
     found = check_network(network, chip, settings) + camera
     for draft in drafts:
         # A piece of a network that is too long lacks sources that lie in another one.
-        lacking = "FAN_IN_" if len(drafts) > 1 else "-"
-        found += [f for f in _rule_findings(draft, chip) if not f.reason.startswith(lacking)]
+        is_piece = len(drafts) > 1
+        found += [
+            each
+            for each in _rule_findings(draft, chip)
+            if not (is_piece and each.reason.startswith("FAN_IN_"))
+        ]
     if len(drafts) == 1:
         found += _placement_findings(drafts[0], chip)
     said = explained_by(camera, network)
@@ -210,7 +214,7 @@ def _without_consequences(findings: Sequence[Finding]) -> list[Finding]:
     return list(kept.values())
 
 
-def _withoutdrafts_of(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> list[Finding]:
+def _without_drafts(findings: Sequence[Finding], needs: Sequence[LayerNeed]) -> list[Finding]:
     """Drop what is said about a core that is only a draft."""
     drafted = {need.layer for need in needs if need.core is None}
     return [f for f in findings if f.reason != "CORE_NOT_REPRODUCIBLE" or f.layer not in drafted]

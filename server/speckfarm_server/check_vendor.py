@@ -80,7 +80,15 @@ def with_settings(configuration: Configuration, settings: Settings) -> Configura
         slow_clock_hz=None if clock is None else float(clock),
         keep_state=settings.state == "keep",
         settings=settings.canonical(),
+        vendor=_without_intervals(configuration, settings),
     )
+
+
+def _without_intervals(configuration: Configuration, settings: Settings) -> dict[str, int]:
+    """The file's code of a decimator that is off must not speak for one that a setting turns on."""
+    decided = [core.core for core in configuration.cores if core.layer in settings.decimator]
+    told = {f"cnn_layers[{core}].output_decimator_interval" for core in decided}
+    return {path: value for path, value in configuration.vendor.items() if path not in told}
 
 
 def _core(core: CoreConfiguration, settings: Settings, *, is_exit: bool) -> CoreConfiguration:

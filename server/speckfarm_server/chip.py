@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from speckfarm_server.errors import BadInput
 
 KI = 1024
+SENSOR_SIZE = 128  # pixels per axis of the sensor of every chip here (Datasheet section 1)
+SENSOR_SHAPE = (2, SENSOR_SIZE, SENSOR_SIZE)  # features, y, x of recorded camera events
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Chip:
     # Destination number of the readout layer; None: no core can name it. Set by public 2e/2f
     # scripts (sinabs' readout notebook); samna 0.7.1 allows cores only.
     readout: int | None = 12
-    sensor_size: int = 128  # pixels per axis
+    sensor_size: int = SENSOR_SIZE
     dvs_poolings: tuple[int, ...] = (1, 2, 4)  # each axis by itself
     dvs_destinations: int = 2
     # Crop in sensor pixels, then pool (samna 0.7.1); else pool, then crop in pooled pixels

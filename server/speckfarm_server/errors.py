@@ -131,7 +131,7 @@ class Finding:
     message: str  # what was found, what is allowed, what to change
     layer: int | None = None  # 0-based, None: about the whole network
     metadata: Mapping[str, str] = field(default_factory=dict)  # every number of the message
-    changes: tuple[Change, ...] = ()  # alternatives, the smallest first
+    changes: tuple[Change, ...] = ()  # alternatives; those that keep the function come first
 
 
 class ModelRejected(WrongState):

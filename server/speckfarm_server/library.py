@@ -32,8 +32,9 @@ from speckfarm_server.errors import (
 )
 from speckfarm_server.job import JobSpec
 from speckfarm_server.live import now_us
-from speckfarm_server.network import Network, Parsed
+from speckfarm_server.network import Network
 from speckfarm_server.parse_host import ParseHost
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.parsed_cache import read_parsed, write_parsed
 from speckfarm_server.recording_fit import check_fit
 from speckfarm_server.recordings import Recordings, from_file, to_file

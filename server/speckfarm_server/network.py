@@ -16,9 +16,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm_server.configuration import Configuration
-from speckfarm_server.errors import Finding
-
 FloatArray: TypeAlias = NDArray[np.float32]
 INPUT = -1  # the number of the network's input among the sources of a layer
 
@@ -99,15 +96,6 @@ class Network:
             for source in target.sources
             if source.layer == layer
         ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Parsed:
-    """A parsed file: a network or a finished configuration, or neither and why."""
-
-    network: Network | None
-    findings: tuple[Finding, ...] = ()
-    configuration: Configuration | None = None  # of a vendor's JSON; its chip stands for its kind
 
 
 def to_bytes(network: Network) -> bytes:

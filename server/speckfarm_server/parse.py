@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Network, Parsed
+from speckfarm_server.network import Network
 from speckfarm_server.nir.file import read_nir
 from speckfarm_server.nir.graph import Road, find_road, problem
 from speckfarm_server.nir.layers import Known, build_network, check_exit
@@ -18,6 +18,7 @@ from speckfarm_server.nir.order import check_order, number_layers
 from speckfarm_server.nir.parts import Part
 from speckfarm_server.nir.shapes import infer_maps
 from speckfarm_server.nir.ways import find_ways
+from speckfarm_server.parsed import Parsed
 
 MAX_FINDINGS = 200  # in one answer; the rest is counted
 

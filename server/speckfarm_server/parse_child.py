@@ -28,7 +28,6 @@ from speckfarm_server import configuration, network, recording_file
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.file_kind import NPY_MAGIC
-from speckfarm_server.network import Parsed
 from speckfarm_server.nir import hdf5
 from speckfarm_server.parse import parse_network
 from speckfarm_server.parse_limits import (
@@ -40,6 +39,7 @@ from speckfarm_server.parse_limits import (
     RECORDING,
     Limits,
 )
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import write_to
 from speckfarm_server.vendor.read import looks_like_json, read_vendor_json

@@ -27,8 +27,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from speckfarm_server import configuration, network
 from speckfarm_server.errors import BadInput, Finding, Severity, Unavailable
-from speckfarm_server.network import Parsed
 from speckfarm_server.parse_limits import CONFIGURATION, LIMITS, MESSAGE_BYTES, MODEL, RECORDING
+from speckfarm_server.parsed import Parsed
 from speckfarm_server.recordings import Recordings, from_open_file
 
 PROCESSES = 2  # models parsed at once

@@ -13,7 +13,7 @@ from pathlib import Path
 from speckfarm_server import configuration as configurations
 from speckfarm_server import network as networks
 from speckfarm_server.job_result import finding_from_plain
-from speckfarm_server.network import Parsed
+from speckfarm_server.parsed import Parsed
 
 FORMAT = 2  # raised when the same file is read into something else than before
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from speckfarm_server.chip import DECIMATOR_CODES
+from speckfarm_server.chip import DECIMATOR_CODES, SENSOR_SIZE
 from speckfarm_server.errors import BadInput
 
 RESET_MODES = ("subtract", "zero")
@@ -20,7 +20,6 @@ MAX_LAYER = 8
 SLOW_CLOCK_HZ = (10.0, 10_000.0)  # typical range, Datasheet section 3
 MIRRORS = ("off", "x", "y", "xy")
 INPUT_POOLINGS = (1, 2, 4)  # of every chip, Datasheet section 3
-SENSOR_SIZE = 128  # pixels per axis, Datasheet section 1
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
     "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state",

@@ -17,9 +17,10 @@ from speckfarm_server.changes.reshape import (
     with_input_map,
     with_kernel,
 )
+from speckfarm_server.chip import SENSOR_SIZE
 from speckfarm_server.errors import Change
 from speckfarm_server.network import INPUT, Layer, Network, Pooling
-from speckfarm_server.settings import SENSOR_SIZE, Settings, with_key
+from speckfarm_server.settings import Settings, with_key
 
 OFF = "off"
 

@@ -17,9 +17,10 @@ from speckfarm_server.settings import Settings
 def keeps_spikes(network: Network, settings: Settings, change: Change) -> bool:
     """Whether a layer with more zeros among its weights, or without biases, spikes as before.
 
-    Three things could differ. A zero added to a neuron lets it fire if a spike left it at the
+    Four things could differ. A zero added to a neuron lets it fire if a spike left it at the
     threshold or above, so no weight may exceed the threshold, unless a spike resets to 0. Integers
-    may come out differently, if the largest number is gone. And a map may have another size.
+    may come out differently, if the largest number is gone. A map may have another size. And a
+    core that takes longer changes the order in which a merge hears its sources, or a tick comes.
     """
     number = change.layer
     if number is None:
@@ -33,12 +34,16 @@ def keeps_spikes(network: Network, settings: Settings, change: Change) -> bool:
     layers = (*network.layers[:number], as_float, *network.layers[number + 1 :])
     moved, _ = apply_change(replace(network, layers=layers), settings, change)
     has_ticks = settings.slow_clock_hz is not None
+    has_order = has_ticks or any(len(layer.sources) > 1 for layer in network.layers)
     return (
         np.array_equal(moved.layers[number].weights, after.weights)
         and before.threshold_high == after.threshold_high
         and before.threshold_low == after.threshold_low
         and (not has_ticks or np.array_equal(before.biases, after.biases))
-        and (new.weights.shape == old.weights.shape or _rests(before, old, number, settings))
+        and (
+            new.weights.shape == old.weights.shape
+            or (not has_order and _rests(before, old, number, settings))
+        )
     )
 
 

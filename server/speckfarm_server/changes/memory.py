@@ -11,6 +11,7 @@ from speckfarm_server.changes.shapes import strides
 from speckfarm_server.chip import kernel_entries, neuron_entries
 from speckfarm_server.errors import Change
 from speckfarm_server.network import INPUT, Layer
+from speckfarm_server.place import UNREPRODUCIBLE_CORES
 
 
 def other_core(case: Case) -> Iterator[Change]:
@@ -22,7 +23,7 @@ def other_core(case: Case) -> Iterator[Change]:
         free = (
             [core for core in map(int, fitting.split(", ")) if core not in taken] if fitting else []
         )
-        for core in [*(c for c in free if c > 1), *(c for c in free if c < 2)]:
+        for core in sorted(free, key=lambda core: core in UNREPRODUCIBLE_CORES):
             yield wording.core(case.layer, core, pinned)
         yield wording.any_core(case.layer, pinned)
 

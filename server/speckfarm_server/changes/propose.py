@@ -90,7 +90,8 @@ def with_changes(
 def propose(
     finding: Finding, network: Network, *, chip: Chip, settings: Settings, judge: Judge
 ) -> tuple[Change, ...]:
-    """At most four changes, each of which alone makes the finding go away, the smallest first.
+    """At most four changes, each of which alone makes the finding go away: those that keep
+    the function first, then the smallest.
 
     Those that bring no new error at all, or if there are none, none at the layer of the finding.
     """

@@ -193,11 +193,28 @@ def _expect_arrays(
     what: str, shapes: tuple[tuple[int, ...], ...], arriving: Map, step: _Step
 ) -> None:
     """One value per neuron, in the map's shape or in a row, or one per feature."""
-    allowed = {_squeezed(arriving.shape), _squeezed(arriving.seen), _squeezed(arriving.shape[:1])}
     for shape in shapes:
-        if _squeezed(shape) not in allowed:
-            step.expect(f"{what} of shape", shape, arriving.seen)
+        if not _covers(shape, arriving):
+            text = (
+                f"has {what} of shape {shape}, but {arriving.seen} arrives; wanted: one number, "
+                "the map's shape, or (features, 1, 1)"
+            )
+            step.refuse("SHAPE_MISMATCH", text, found=shape, allowed=arriving.seen)
             return
+
+
+def _covers(shape: tuple[int, ...], arriving: Map) -> bool:
+    """Whether an array has a value for each neuron or each feature, and no other reading."""
+    features, height, width = arriving.shape
+    if arriving.is_flat:
+        whole = (features * height * width,)
+        return _squeezed(shape) in (_squeezed(whole), _squeezed(arriving.shape))
+    if len(shape) >= 3:
+        is_one = all(length == 1 for length in shape[:-3])
+        return is_one and shape[-3:] in (arriving.shape, (features, 1, 1))
+    plain = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
+    # (features,) is meant per feature; as wide a map could be meant to have it along x.
+    return plain == _squeezed(arriving.shape) or (plain == (features,) and width != features)
 
 
 @pass_through.register

@@ -137,7 +137,7 @@ def _groups_expanded(fields: Fields, groups: int) -> Finding:
         reason="GROUPS_EXPANDED",
         severity=Severity.INFO,
         message=f"Node {node.name!r} ({node.kind}) has {groups} groups, which run as one "
-        "convolution with zero weights between them: the same spikes, but the kernel memory of a "
+        "convolution with zero weights between them: the same sums, but the kernel memory of a "
         "convolution without groups",
         metadata={"node": node.name, "kind": node.kind, "groups": str(groups)},
     )

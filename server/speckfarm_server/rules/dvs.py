@@ -76,11 +76,20 @@ DVS_RULES: Mapping[str, LinkRule] = {
 
 
 def camera_size(dvs: DvsConfiguration, chip: Chip) -> tuple[int, int]:
-    """Height and width of what leaves the layer; a swap of x and y does not count (samna 0.7.1)."""
-    height, width = (last - first + 1 for first, last in zip(dvs.origin, dvs.cut, strict=True))
-    if not chip.dvs_crops_first:
-        return height, width
-    return _quotient(height, dvs.pooling[0]), _quotient(width, dvs.pooling[1])
+    """Height and width of what leaves the layer; a swap of x and y does not count (samna 0.7.1).
+
+    Where a chip pools first, a cut beyond the pooled map means its last pixel: an assumption, which
+    `Assumptions.camera_pooling` names too.
+    """
+    height, width = (_length(dvs, chip, axis) for axis in (0, 1))
+    return height, width
+
+
+def _length(dvs: DvsConfiguration, chip: Chip, axis: int) -> int:
+    first, last, pooling = dvs.origin[axis], dvs.cut[axis], dvs.pooling[axis]
+    if chip.dvs_crops_first:
+        return _quotient(last - first + 1, pooling)
+    return min(last, chip.sensor_size // max(1, pooling) - 1) - first + 1
 
 
 def _pixels(what: str, name: str, found: tuple[int, int], chip: Chip) -> Iterator[LinkProblem]:

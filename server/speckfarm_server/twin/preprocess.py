@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from speckfarm.events import PackedEvents, pack, unpack
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import BoolArray, DvsConfiguration
+from speckfarm_server.rules.dvs import camera_size
 
 Int64Array: TypeAlias = NDArray[np.int64]
 
@@ -46,11 +47,7 @@ def _along(
     axis: int, at: Int64Array, dvs: DvsConfiguration, chip: Chip
 ) -> tuple[Int64Array, BoolArray]:
     """Coordinates along one axis on the map that leaves, and which of them are on it."""
-    pooling, origin, cut = dvs.pooling[axis], dvs.origin[axis], dvs.cut[axis]
-    if chip.dvs_crops_first:
-        size = (cut - origin + 1) // pooling
-        at = (at - origin) // pooling
-    else:
-        size = min(cut, chip.sensor_size // pooling - 1) - origin + 1
-        at = at // pooling - origin
+    pooling, origin = dvs.pooling[axis], dvs.origin[axis]
+    size = camera_size(dvs, chip)[axis]
+    at = (at - origin) // pooling if chip.dvs_crops_first else at // pooling - origin
     return size - 1 - at if dvs.mirror[axis] else at, (at >= 0) & (at < size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from speckfarm_server.chip import DECIMATOR_CODES
+from speckfarm_server.chip import DECIMATOR_CODES, SENSOR_SHAPE
 from speckfarm_server.configuration import (
     Configuration,
     CoreConfiguration,
@@ -18,11 +19,17 @@ from speckfarm_server.configuration import (
 from speckfarm_server.errors import BadInput, Finding, Severity
 from speckfarm_server.vendor.keys import CAMEL_CASE, SPECK2B, SPECK2EF, SPECK2EF_CAMEL, Dialect
 from speckfarm_server.vendor.tree import Reading, Values, kind_of, read_tree
-from speckfarm_server.vendor.write import ROOT, SWITCH, UNKNOWN, leaves_of, values_of
+from speckfarm_server.vendor.write import (
+    ROOT,
+    SWITCH,
+    UNKNOWN,
+    entries_of,
+    leaves_of,
+    values_of,
+)
 
 MAX_FILE_BYTES = 16 << 20
 NAMED_PATHS = 20  # unknown keys that a finding names; the others are counted
-SENSOR_SHAPE = (2, 128, 128)  # recorded camera events before the event pre-processing layer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,8 +78,7 @@ def _load(data: bytes) -> Mapping[str, Any]:
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise _unreadable(f"an object has the key {ascii(twice)[:100]} twice", "key")
     return found
 
@@ -116,9 +122,9 @@ def _configuration(values: Values, dialect: Dialect) -> Configuration:
         if is_configured(core)
     ])
     dvs = _dvs(values["dvs_layer"])
-    fed = {to.core for core in cores for to in core.destinations if to.enable}
-    inputs = tuple(Destination(core=core.core) for core in cores if core.core not in fed)
-    first = next((core for core in cores if core.core not in fed), cores[0] if cores else None)
+    inputs = entries_of(cores)
+    numbers = {way.core for way in inputs}
+    first = next((core for core in cores if core.core in numbers), cores[0] if cores else None)
     shape = (1, 1, 1) if first is None else first.input_shape
     made = Configuration(
         chip=dialect.chips[0],

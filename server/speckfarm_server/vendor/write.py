@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -50,8 +50,9 @@ def write_vendor_json(configuration: Configuration) -> bytes:
 
     What belongs to a run and not to the chip's memory is not in it: polarity, slow clock, state,
     pooling after the exit layer. Raises BadInput NOT_IN_VENDOR_JSON for a decimator on a chip whose
-    files have no key for it.
+    files have no key for it, and for recorded events that enter a core which others feed too.
     """
+    _check_entries(configuration)
     dialect = dialect_of(configuration)
     values = values_of(configuration)
     for path, value in configuration.vendor.items():
@@ -62,6 +63,25 @@ def write_vendor_json(configuration: Configuration) -> bytes:
         if path.startswith(UNKNOWN) and path != CAMEL_CASE:
             _put(tree, path.removeprefix(UNKNOWN), value)
     return json.dumps(tree, separators=(",", ":"), default=_cereal).encode()
+
+
+def entries_of(cores: Sequence[CoreConfiguration]) -> tuple[Destination, ...]:
+    """Cores that nothing feeds: a file does not say where the host sends recorded events."""
+    fed = {to.core for core in cores for to in core.destinations if to.enable}
+    return tuple(Destination(core=core.core) for core in cores if core.core not in fed)
+
+
+def _check_entries(configuration: Configuration) -> None:
+    entries = set(entries_of(configuration.cores))
+    if configuration.dvs is not None or set(configuration.inputs) == entries:
+        return
+    found = ", ".join(str(way.core) for way in configuration.inputs)
+    text = (
+        f"Recorded events enter cores {found}, and other cores feed one of them or a part of its "
+        "features is shifted; a vendor's configuration does not say where a host sends events, so "
+        "it would run as another network. Feed that layer from layers only, or use camera settings"
+    )
+    raise BadInput("NOT_IN_VENDOR_JSON", text, found=found)
 
 
 def values_of(configuration: Configuration) -> Tree:
