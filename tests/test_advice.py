@@ -106,3 +106,15 @@ def test_the_readout_erratum_is_told_until_the_features_are_spread() -> None:
 
     assert only(plain, "READOUT_CHANNELS").metadata["readout_features"] == "9"
     assert "READOUT_CHANNELS" not in [f.reason for f in done.findings]
+
+
+def test_an_event_of_a_linear_layer_reaches_each_output_once() -> None:
+    made = report(network((2, 16, 16), conv(4, 4, stride=4), linear(10)))
+
+    assert [need.synops_per_event for need in made.layers] == [4.0, 10.0]
+
+
+def test_only_the_exit_layer_of_a_network_too_long_is_told_of_the_readout() -> None:
+    made = report(network((1, 4, 4), *[conv(2, 1)] * 12))
+
+    assert [f.layer for f in made.findings if f.reason == "READOUT_CHANNELS"] == [11]

@@ -59,6 +59,7 @@ def registered(farm: speckfarm.Farm, digits_model: Path, one_digit: Path) -> tup
         ({"reset": {1: "sideways"}}, "reset.1"),
         ({"polarity": "both"}, "polarity"),
         ({"state": "forget"}, "state"),
+        ({"input_pooling": 0}, "input_pooling"),
         ({"input_pooling": 3}, "input_pooling"),
         ({"input_pooling": (2, -2)}, "input_pooling"),
         ({"crop": (64, 64, 65, 64)}, "crop"),

@@ -14,7 +14,7 @@ from speckfarm.export import export
 from speckfarm.trace import require_extra
 from speckfarm.training import SynopsLoss, synops_per_layer
 
-INSTALL = "pip install 'speckfarm[sinabs]'"
+INSTALL = "pip install '.[sinabs]'"
 
 
 def parse_export(*words: str) -> object:

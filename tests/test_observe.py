@@ -77,3 +77,11 @@ def test_without_counts_or_time_there_are_no_rates(missing: str) -> None:
     quiet = replace(LAYER, peak_synops_per_s=None, **{missing: None})
 
     assert observe([recording(0)], [quiet]) == ()
+
+
+def test_the_first_layer_has_none_before_it_to_decimate() -> None:
+    [first, _] = observe([recording(0)], [replace(LAYER, layer=0)])
+    [third, _] = observe([recording(0)], [LAYER])
+
+    assert "decimator" not in first.message
+    assert "decimator on the layer before" in third.message

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from speckfarm.cli_flags import number
@@ -96,12 +98,21 @@ def _load(module_name: str, name: str) -> nn.Module:
         if not hasattr(found, part):
             raise _refuse(f"{module_name} has no {name}", found=f"{module_name}:{name}")
         found = getattr(found, part)
-    network = found if isinstance(found, nn.Module) or not callable(found) else found()
+    network = found if isinstance(found, nn.Module) or not callable(found) else _called(found, name)
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         wanted = "a torch module, or a function that returns one, is wanted"
         raise _refuse(f"{module_name}:{name} is of type {kind}; {wanted}", found=kind)
     return network
+
+
+def _called(function: Callable[..., object], name: str) -> object:
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        text = f"{name} cannot be called without arguments ({error}); write a function that can"
+        raise _refuse(text, found=name) from None
+    return function()
 
 
 def _imported(module_name: str) -> object:

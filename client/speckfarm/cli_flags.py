@@ -43,9 +43,9 @@ def number_or_off(text: str) -> float | str:
 
 
 def whole_numbers_or_off(text: str) -> list[int] | str:
-    """Whole numbers with commas between, or the word off."""
+    """Whole numbers with commas (or, as findings write them, +) between, or the word off."""
     try:
-        return text if text == "off" else [int(part) for part in text.split(",")]
+        return text if text == "off" else [int(part) for part in text.replace("+", ",").split(",")]
     except ValueError:
         text = f"found {text}; whole numbers with commas between, or off, are wanted"
         raise argparse.ArgumentTypeError(text) from None

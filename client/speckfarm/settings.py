@@ -104,7 +104,10 @@ def settings_dict(settings: pb.Settings) -> dict[str, object]:
         "monitor": sorted(set(settings.monitor)),
         "cores": {str(k): core for k, core in sorted(settings.cores.items())},
         "polarity": _word(POLARITIES, settings.polarity, "keep"),
-        "input_pooling": [settings.input_pooling_y or 1, settings.input_pooling_x or 1],
+        "input_pooling": [
+            settings.input_pooling_y if settings.HasField("input_pooling_y") else 1,
+            settings.input_pooling_x if settings.HasField("input_pooling_x") else 1,
+        ],
         "crop": _crop_list(settings.crop) if settings.HasField("crop") else None,
         "mirror": "x" * settings.mirror_x + "y" * settings.mirror_y or "off",
         "swap_xy": settings.swap_xy,

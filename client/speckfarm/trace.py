@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OnCall: TypeAlias = "Callable[[str, nn.Module, tuple[Tensor, ...], Tensor], None]"
 
-EXTRA = ("torch", "sinabs", "nir")  # what `pip install 'speckfarm[sinabs]'` brings
+EXTRA = ("torch", "sinabs", "nir")  # what the extra [sinabs] brings
 INPUT = ""  # the network's input among the sources of a step; no layer has this name
 
 
@@ -67,7 +67,7 @@ def require_extra() -> None:
                 raise
             text = (
                 f"This needs {name}, which is not installed here. Exporting and training run on "
-                "your machine, with torch and sinabs: `pip install 'speckfarm[sinabs]'`"
+                "your machine, with torch and sinabs: `pip install '.[sinabs]'` in a checkout"
             )
             metadata = {"package": name, "extra": "sinabs"}
             raise BadRequest("EXTRA_MISSING", text, metadata=metadata) from error

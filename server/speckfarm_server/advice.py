@@ -34,7 +34,7 @@ class View:
     integers: QuantisedLayer
     core: CoreConfiguration
     settings: Settings
-    is_exit: bool  # it feeds no core
+    is_exit: bool  # it is the last layer
 
     @property
     def largest_weight(self) -> int:
@@ -58,8 +58,8 @@ def advise(
         if integer is None:
             continue
         layer = network.layers[core.layer]
-        fed = [to for to in core.destinations if to.enable and configuration.core_of(to.core)]
-        view = View(layer=layer, integers=integer, core=core, settings=settings, is_exit=not fed)
+        is_exit = core.layer == len(network.layers) - 1
+        view = View(layer=layer, integers=integer, core=core, settings=settings, is_exit=is_exit)
         for reason, (severity, rule) in ADVICE.items():
             for message, metadata in rule(view):
                 found.append(finding(reason, severity, core.layer, message, metadata))
@@ -69,10 +69,15 @@ def advise(
 def synops_per_event(core: CoreConfiguration) -> float:
     """Synaptic operations one input event causes: f * k * k / (sx * sy), no border correction.
 
-    Source: the vendor's tips for training (published formula). A stride below 1 counts as 1.
+    Source: the vendor's tips for training (published formula). An event reaches no more neurons
+    along an axis than there are, which matters for a linear layer. A stride below 1 counts as 1.
     """
-    steps = max(1, core.stride[0]) * max(1, core.stride[1])
-    return core.output_shape[0] * core.kernel_size * core.kernel_size / steps
+    features, *sizes = core.output_shape
+    reached = [
+        min(core.kernel_size / max(1, step), max(1, size))
+        for step, size in zip(core.stride, sizes, strict=True)
+    ]
+    return features * reached[0] * reached[1]
 
 
 def synops_of_network(configuration: Configuration, chip: Chip) -> Finding:

@@ -178,8 +178,9 @@ def _placement_findings(draft: Draft, chip: Chip) -> Iterator[Finding]:
         text = (
             f"Layers {layers} each fit a core, but not all at once: only cores {cores} are large "
             f"enough for any of them{' and not pinned to others' if draft.pins else ''}, "
-            f"{len(contention.cores)} cores for {len(contention.layers)} layers. Shrink one of the "
-            f"layers until it fits another core{' or pin fewer' if draft.pins else ''}."
+            f"{len(contention.cores)} cores for {len(contention.layers)} layers. Shrink "
+            f"{len(contention.layers) - len(contention.cores)} of the layers until they fit other "
+            f"cores{', or pin fewer' if draft.pins else ''}."
         )
         metadata = {"layers": layers, "cores": cores}
         yield finding("NO_PLACEMENT", Severity.ERROR, None, text, metadata)

@@ -50,7 +50,10 @@ def _read_settings(data: bytes) -> Settings:
         monitor=tuple(message.monitor),
         cores=dict(message.cores),
         polarity=_word(settings_pb2.Polarity, message.polarity, "keep"),
-        input_pooling=(message.input_pooling_y or 1, message.input_pooling_x or 1),
+        input_pooling=(
+            message.input_pooling_y if message.HasField("input_pooling_y") else 1,
+            message.input_pooling_x if message.HasField("input_pooling_x") else 1,
+        ),
         crop=_crop(message.crop) if message.HasField("crop") else None,
         mirror="x" * message.mirror_x + "y" * message.mirror_y or "off",
         swap_xy=message.swap_xy,

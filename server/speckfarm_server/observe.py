@@ -70,8 +70,8 @@ def _above_limit(layers: Sequence[LayerActivity]) -> list[Finding]:
                 f"Executes {_millions(layer.peak_synops_per_s)} SynOps/s in its busiest recording; "
                 f"its core is believed to sustain {_millions(layer.synops_limit)} (no official "
                 "figure exists). Above its limit a core stalls the whole chip: outputs come late. "
-                "Use fewer output features or a smaller kernel, train with the SynOps loss, or set "
-                "a decimator on the layer before"
+                "Use fewer output features or a smaller kernel, or train with the SynOps loss"
+                f"{', or set a decimator on the layer before' if layer.layer else ''}"
             ),
             metadata={
                 "peak_synops_per_s": f"{layer.peak_synops_per_s:.0f}",

@@ -71,7 +71,7 @@ def bias(number: int) -> Change:
 def pooling_after(number: int, size: int, old: int) -> Change:
     """One square pooling after a layer."""
     instead = "" if old == size else f" instead of {old}"
-    text = f"Layer {number}: pool by {_by((size, size))}{instead} after it, with the same stride."
+    text = f"Layer {number}: pool by {_by((size, size))}{instead} after it, stride {size} too."
     if size == 1:
         text = f"Layer {number}: no pooling after it."
     return _change(number, "pooling_after", str(size), text)
