@@ -136,8 +136,8 @@ def _set_element(tree: Tree, rng: random.Random) -> None:
     array = np.array(node.get(name, 0))
     if array.dtype.kind not in "fi" or not array.size:
         return
-    array = array.astype(rng.choice(("<f8", "<f4", "<i8", "<i4")))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # an earlier mutation may have put inf or NaN there
+        array = array.astype(rng.choice(("<f8", "<f4", "<i8", "<i4")))
         array.flat[rng.randrange(array.size)] = rng.choice((0, -1, 3, 2**20, 0.25, -7))
     node[name] = array
 
