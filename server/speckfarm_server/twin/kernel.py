@@ -1,173 +1,384 @@
-"""The compiled part of the twin: one core takes the spikes waiting for it and emits its own.
+"""The compiled part of the twin: all cores of a chip and the events that enter, in order of time.
 
-Everything numba compiles stands in this file, because its cache is keyed by the file of the cached
-function alone: a callee changed elsewhere would go unnoticed. The equation is written out in
-docs/explanation/twin.md, the times of spikes in delay.py.
+Everything happens at a time of its own: a core starts on the spike or leak tick that is next, or a
+spike leaves a core or the input. `advance` always does what comes first. A spike leaves when each
+place it goes to has room for it; until then its source stalls, and with it all that comes after.
+The equations are written out in docs/explanation/twin.md, the times of spikes in delay.py.
 
-State and weights are feature-minor, padded to LANES features, with kernel columns reversed within
-each stride phase. So the neurons of one output row that a spike reaches, and their weights, are two
-contiguous runs of whole vectors. One branch-free pass adds, saturates, clips and finds the largest
-state; a second pass looks for spikes only if that reaches the threshold.
-
-No index is checked here: core.py checks shapes, twin.py checks events, and a spike that falls
-beyond a map is dropped.
+State and weights are feature-minor, with kernel columns reversed within each stride phase. So the
+neurons of one output row that a spike reaches, and their weights, are two contiguous runs, which
+vector.py adds up. No index is checked here: core.py checks shapes, twin.py checks events, and a
+spike that falls beyond a map is dropped.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit
 from numpy.typing import NDArray
 
-from speckfarm_server.configuration import Int8Array, Int16Array
-from speckfarm_server.twin.delay import SECOND_NS
+from speckfarm_server.twin.vector import STEP, last_step, lowest_bit, pointer_to, record_at, step
 
-Record: TypeAlias = Any  # one row of a structured array, whose fields numba knows as attributes
-Spikes: TypeAlias = NDArray[np.void]  # SPIKE_DTYPE
+Pointer: TypeAlias = Any  # to elements of one dtype; records have fields as attributes
+Record: TypeAlias = Any
 Function = TypeVar("Function", bound=Callable[..., object])
 
-LANES = 16  # int16 per 256-bit vector
+INPUT = 0  # its place among the sources; cores follow in order of their layers
+FOREVER_NS = (1 << 62) - 1
+# A moment is time in ns and what is done then, in one integer: starts (0) go before leaves (1), for
+# they make room.
+LEAVES = 1
+NEVER = FOREVER_NS * 2 + LEAVES
+NOBODY = -1
+Q20 = 20  # op_ns_q20 is ns per synaptic operation times 2^20
+LOAD_BINS = 1024
+FIRST_BIN_LOG2 = 20  # 2^20 ns, about 1 ms; doubled whenever a recording outgrows the bins
 
-# One spike on its way. Alignment makes each field one load or store.
+# One spike: on its way, waiting, or put out. Alignment makes each field one load or store.
 SPIKE_DTYPE = np.dtype(
-    [("t_ns", "<i8"), ("cause", "<i8"), ("feature", "<u2"), ("y", "u1"), ("x", "u1")], align=True
-)
+    [("t_ns", "<i8"), ("cause", "<i8"), ("layer", "u1"), ("feature", "<u2"), ("y", "u1"),
+     ("x", "u1")], align=True,
+)  # fmt: skip
 # fmt: off
 CORE_DTYPE = np.dtype([(name, "<i8") for name in (
-    # From the configuration: maps before pooling, the link that leads here, the neurons.
-    "in_features", "in_height", "in_width", "out_features", "out_height", "out_width",
-    "lanes",  # out_features rounded up to LANES
+    # From the configuration.
+    "layer", "monitored", "out_features", "out_height", "out_width",
     "kernel_size", "padding_y", "padding_x", "stride_y_log2", "stride_x_log2",
-    "pooling_log2", "feature_shift",
     "fires_from",  # smallest state that fires
     "threshold_high", "threshold_low", "return_to_zero",
     "decimator",  # N; 1 if off
     "tick_period_ns",  # 0: no leak
-    "fixed_ns", "pipe_ns", "synops_per_s",  # delay.py
+    "fixed_ns", "op_ns_q20",  # delay.py
+    "per_feature",  # 2^32 / out_features, rounded up: lane * per_feature >> 32 is lane // features
+    "may_saturate",  # whether its integers can leave 16 bits
+    "swaps",  # whether it may serve the second waiting spike before the first
+    # Where its parts of the shared arrays begin.
+    "weights_at", "biases_at", "state_at", "inbox_at", "pending_at", "first_link", "links",
     # Carried from call to call.
-    "busy_ns", "next_tick_ns", "decimator_count", "input_spikes", "output_spikes", "synops",
-    # The spike or tick being served.
-    "start_ns", "cause",
-    # One call.
-    "horizon_ns",  # ticks up to here are due even if no spike arrives
+    "busy_ns", "next_tick_ns", "decimator_count", "random",
+    "head", "waiting",  # its inbox, a ring
+    "pending", "left",  # spikes of what is being served, and how many of them are gone
+    "shift_ns",  # how long they were held up
+    "blocked_on", "is_wanted",  # the place that has no room for its spike; whether it is such one
+    "start_ns", "cause",  # of what is being served
+    "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
+)])
+LINK_DTYPE = np.dtype([(name, "<i8") for name in (
+    "target", "pooling_log2", "feature_shift", "features", "height", "width",
+    "slots",  # links of the same source to this target, up to this one
+)])
+FLOW_DTYPE = np.dtype([(name, "<i8") for name in (
+    "sources",  # the input and all cores
+    "pipe_ns", "depth", "ring_mask", "is_random",
+    "waiting", "taken",  # events of this slice
+    "wait_until_ns",  # no event after this slice is earlier; FOREVER_NS: none will come
+    "horizon_ns",  # ticks up to here are due
+    "origin_ns", "bin_log2",  # of `load`
+    "entered_ns", "held_back_ns", "held_back_events",
+    "emitted", "room",  # spikes in `outputs`, and how many there may be before a step
     "budget",  # neuron updates before the call returns unfinished
-    "waiting", "taken",  # spikes in `arrivals`, and how many of them are done
-    "emitted",  # spikes in `spikes`
 )])
 # fmt: on
 
-_log = logging.getLogger(__name__)
+
+class Memory(NamedTuple):
+    """Pointers to everything, for numba counts references of arrays at every turn."""
+
+    flow: Pointer  # FLOW_DTYPE, one
+    cores: Pointer  # CORE_DTYPE, by place; the input's has links and `blocked_on` only
+    links: Pointer  # LINK_DTYPE, grouped by source
+    moments: Pointer  # int64, by place: what comes next there
+    since: Pointer  # int64, by place: since when a spike has wanted to leave, ns
+    weights: Pointer  # int8, (c, ky, kx by phase and reversed, f) for each core
+    biases: Pointer  # int16, (w, f) for each core
+    state: Pointer  # int16, (h, w, f) for each core
+    inboxes: Pointer  # SPIKE_DTYPE, a ring for each core; times of arrival
+    pending: Pointer  # SPIKE_DTYPE, h * w * f for each core that has links; times of leaving
+    load: Pointer  # int64, (sources, LOAD_BINS) synaptic operations
+    events: Pointer  # SPIKE_DTYPE, input in order of time
+    outputs: Pointer  # SPIKE_DTYPE, what monitors see
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
+    """Compiled into its caller."""
     dispatcher: Any = njit(error_model="numpy", nogil=True, forceinline=True)(function)
-    compiled: Function = dispatcher
-    return compiled
+    wrapped: Function = dispatcher
+    return wrapped
 
 
-@_compiled
+@njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
 def advance(
-    record: NDArray[np.void],  # (1,) CORE_DTYPE
-    weights: Int8Array,  # (c, ky, kx by phase and reversed, lanes), flat
-    biases: Int16Array,  # (width, lanes), flat
-    state: Int16Array,  # (height, width, lanes), flat
-    arrivals: Spikes,
-    spikes: Spikes,
+    chip: tuple[NDArray[Any], ...],  # the first eleven of Memory
+    events: NDArray[np.void],
+    outputs: NDArray[np.void],
 ) -> bool:
-    """Serve arrivals and due ticks in order of time, a tick first; True if none is left.
+    """Do what comes next, and so on; True if the next event of the input must be known first.
 
-    Stops early, between two of them, when `spikes` might overflow or the budget is used up.
+    Stops early, False, when `outputs` might overflow or the budget is used up.
     """
-    core = record[0]
-    room = len(spikes) - core.out_features * core.out_height * core.out_width
-    while core.emitted <= room and core.budget > 0:
-        limit_ns = arrivals[core.taken].t_ns if core.taken < core.waiting else core.horizon_ns
-        if core.tick_period_ns > 0 and core.next_tick_ns <= limit_ns:
-            _tick(core, biases, state, spikes)
-            core.next_tick_ns += core.tick_period_ns
-        elif core.taken < core.waiting:
-            _integrate(core, weights, state, arrivals[core.taken], spikes)
-            core.taken += 1
+    flow, cores, links, moments, since, weights, biases, state, inboxes, pending, load = chip
+    memory = Memory(
+        pointer_to(flow), pointer_to(cores), pointer_to(links), pointer_to(moments),
+        pointer_to(since), pointer_to(weights), pointer_to(biases), pointer_to(state),
+        pointer_to(inboxes), pointer_to(pending), pointer_to(load), pointer_to(events),
+        pointer_to(outputs),
+    )  # fmt: skip
+    now = record_at(memory.flow, 0)
+    _begin(memory, now)
+    while now.emitted <= now.room and now.budget > 0:
+        place = _first(memory, now.sources)
+        moment = memory.moments[place]
+        if place == INPUT:
+            if now.taken == now.waiting:
+                return True
+            _enter(memory, now, moment >> 1)
+        elif moment & LEAVES:
+            _leave(memory, now, place, moment >> 1)
         else:
-            return True
+            _serve(memory, now, place, moment >> 1)
     return False
 
 
-@_compiled
-def _integrate(
-    core: Record, weights: Int8Array, state: Int16Array, arrival: Record, spikes: Spikes
-) -> None:
-    """Pool one arriving spike and add its weights to every neuron it reaches."""
-    feature = arrival.feature + core.feature_shift
-    y = np.int64(arrival.y) >> core.pooling_log2
-    x = np.int64(arrival.x) >> core.pooling_log2
-    if feature >= core.in_features or y >= core.in_height or x >= core.in_width:
-        return  # the rest of a map that pooling does not divide
-    core.start_ns = max(arrival.t_ns, core.busy_ns)
+@compiled
+def _begin(memory: Memory, flow: Record) -> None:
+    """The input's next moment, and those of idle cores, whose ticks may be due by now."""
+    if record_at(memory.cores, INPUT).blocked_on == NOBODY:
+        _await_input(memory, flow, flow.entered_ns)
+    for place in range(1, flow.sources):
+        if record_at(memory.cores, place).pending == 0:
+            _rest(memory, flow, place)
+
+
+@compiled
+def _first(memory: Memory, sources: int) -> int:
+    """The place of the earliest moment; of equal ones that which has waited longest, then first."""
+    found = 0
+    earliest = memory.moments[0]
+    for place in range(1, sources):
+        moment = memory.moments[place]
+        if moment < earliest:
+            found, earliest = place, moment
+        elif moment == earliest and moment & LEAVES and memory.since[place] < memory.since[found]:
+            found = place
+    return found
+
+
+@compiled
+def _await_input(memory: Memory, flow: Record, last_ns: int) -> None:
+    """Let the next event leave the input one pipe before its time, or when the last one has."""
+    wants_ns = flow.wait_until_ns
+    if flow.taken < flow.waiting:
+        wants_ns = record_at(memory.events, flow.taken).t_ns - flow.pipe_ns
+    wants_ns = max(wants_ns, last_ns)
+    memory.since[INPUT] = wants_ns
+    memory.moments[INPUT] = wants_ns * 2 + LEAVES
+
+
+@compiled
+def _enter(memory: Memory, flow: Record, now_ns: int) -> None:
+    """Let an event in, if all cores that it goes to have room."""
+    event = record_at(memory.events, flow.taken)
+    if not _deliver(memory, flow, INPUT, event, now_ns):
+        return
+    late_ns = now_ns + flow.pipe_ns - event.t_ns
+    if late_ns > 0:
+        flow.held_back_events += 1
+        flow.held_back_ns = max(flow.held_back_ns, late_ns)
+    flow.entered_ns = now_ns
+    flow.taken += 1
+    _await_input(memory, flow, now_ns)
+
+
+@compiled
+def _leave(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
+    """Let a core's next spike go, if all that it goes to have room; then the core goes on."""
+    core = record_at(memory.cores, place)
+    spike = record_at(memory.pending, core.pending_at + core.left)
+    if not _deliver(memory, flow, place, spike, now_ns):
+        return
+    if core.monitored:
+        _put(record_at(memory.outputs, flow.emitted), spike, now_ns + flow.pipe_ns)
+        flow.emitted += 1
+    late_ns = now_ns - memory.since[place]
+    core.shift_ns += late_ns
+    core.stalled_ns += late_ns
+    core.left += 1
+    if core.left < core.pending:
+        leaves_ns = record_at(memory.pending, core.pending_at + core.left).t_ns + core.shift_ns
+        memory.since[place] = leaves_ns
+        memory.moments[place] = leaves_ns * 2 + LEAVES
+    else:
+        core.pending = 0
+        core.busy_ns += core.shift_ns
+        _rest(memory, flow, place)
+
+
+@compiled
+def _deliver(memory: Memory, flow: Record, place: int, spike: Record, now_ns: int) -> bool:
+    """Put a spike into the inboxes at the ends of its links: into all or, if one is full, none."""
+    core = record_at(memory.cores, place)
+    for number in range(core.first_link, core.first_link + core.links):
+        link = record_at(memory.links, number)
+        target = record_at(memory.cores, link.target)
+        if target.waiting + link.slots > flow.depth and _is_inside(link, spike):
+            core.blocked_on = link.target
+            target.is_wanted = 1
+            memory.moments[place] = NEVER
+            return False
+    for number in range(core.first_link, core.first_link + core.links):
+        link = record_at(memory.links, number)
+        if _is_inside(link, spike):
+            target = record_at(memory.cores, link.target)
+            slot = (target.head + target.waiting) & flow.ring_mask
+            arrival = record_at(memory.inboxes, target.inbox_at + slot)
+            _put(arrival, spike, now_ns + flow.pipe_ns)
+            arrival.feature = spike.feature + link.feature_shift
+            arrival.y = spike.y >> link.pooling_log2
+            arrival.x = spike.x >> link.pooling_log2
+            target.waiting += 1
+            if target.waiting == 1 and target.pending == 0:
+                _rest(memory, flow, link.target)
+    return True
+
+
+@compiled
+def _is_inside(link: Record, spike: Record) -> bool:
+    """Whether it falls on the target's map, not on the rest that pooling does not divide."""
+    return (
+        spike.feature + link.feature_shift < link.features
+        and spike.y >> link.pooling_log2 < link.height
+        and spike.x >> link.pooling_log2 < link.width
+    )
+
+
+@compiled
+def _put(place: Record, spike: Record, t_ns: int) -> None:
+    place.t_ns = t_ns
+    place.cause = spike.cause
+    place.layer = spike.layer
+    place.feature = spike.feature
+    place.y = spike.y
+    place.x = spike.x
+
+
+@compiled
+def _rest(memory: Memory, flow: Record, place: int) -> None:
+    """Let a core without anything to do start on what comes next: a spike or a tick."""
+    core = record_at(memory.cores, place)
+    next_ns = _arrival_ns(memory, core)
+    if _ticks_before(core, flow, next_ns):
+        next_ns = core.next_tick_ns
+    memory.moments[place] = NEVER if next_ns == FOREVER_NS else max(next_ns, core.busy_ns) * 2
+    memory.since[place] = FOREVER_NS
+
+
+@compiled
+def _arrival_ns(memory: Memory, core: Record) -> int:
+    return record_at(memory.inboxes, core.inbox_at + core.head).t_ns if core.waiting else FOREVER_NS
+
+
+@compiled
+def _ticks_before(core: Record, flow: Record, t_ns: int) -> bool:
+    return core.tick_period_ns > 0 and core.next_tick_ns <= min(t_ns, flow.horizon_ns)
+
+
+@compiled
+def _serve(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
+    """Start on the next tick or waiting spike, and compute all that comes of it."""
+    core = record_at(memory.cores, place)
+    core.start_ns = now_ns
+    core.pending = core.left = core.shift_ns = 0
+    before = flow.emitted
+    if _ticks_before(core, flow, _arrival_ns(memory, core)):
+        core.next_tick_ns += core.tick_period_ns
+        updates = _tick(memory, flow, core)
+    else:
+        updates = _integrate(memory, flow, core, now_ns)
+        core.input_spikes += 1
+        core.synops += updates
+        _make_room(memory, flow, place, now_ns)
+    _pass(memory, flow, core, before)
+    service_ns = core.fixed_ns + (updates * core.op_ns_q20 >> Q20)
+    core.busy_ns = now_ns + service_ns
+    core.served_ns += service_ns
+    memory.load[place * LOAD_BINS + _bin(memory, flow, now_ns)] += updates
+    flow.budget -= updates + 1
+    if core.pending:
+        leaves_ns = record_at(memory.pending, core.pending_at).t_ns
+        memory.since[place] = leaves_ns
+        memory.moments[place] = leaves_ns * 2 + LEAVES
+    else:
+        _rest(memory, flow, place)
+
+
+@compiled
+def _make_room(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
+    """Let sources that wait for a place in this inbox try again."""
+    if record_at(memory.cores, place).is_wanted:
+        record_at(memory.cores, place).is_wanted = 0
+        for source in range(flow.sources):
+            if record_at(memory.cores, source).blocked_on == place:
+                record_at(memory.cores, source).blocked_on = NOBODY
+                memory.moments[source] = now_ns * 2 + LEAVES
+
+
+@compiled
+def _bin(memory: Memory, flow: Record, now_ns: int) -> int:
+    """Where in `load` a time is; bins become twice as wide when it lies beyond the last one."""
+    since_ns = max(0, now_ns - flow.origin_ns)
+    while since_ns >> flow.bin_log2 >= LOAD_BINS:
+        flow.bin_log2 += 1
+        for row in range(0, flow.sources * LOAD_BINS, LOAD_BINS):
+            for n in range(LOAD_BINS // 2):
+                both = memory.load[row + 2 * n] + memory.load[row + 2 * n + 1]
+                memory.load[row + n] = both
+            for n in range(LOAD_BINS // 2, LOAD_BINS):
+                memory.load[row + n] = 0
+    return since_ns >> flow.bin_log2
+
+
+@compiled
+def _integrate(memory: Memory, flow: Record, core: Record, now_ns: int) -> int:
+    """Take a spike from the inbox and add its weights; return how many neurons it reached."""
+    second_at = core.inbox_at + (core.head + 1 & flow.ring_mask)
+    arrival = record_at(memory.inboxes, core.inbox_at + core.head)
+    if flow.is_random and core.swaps and core.waiting > 1:
+        second = record_at(memory.inboxes, second_at)
+        if second.t_ns <= now_ns and _random(core, 2):
+            _swap(arrival, second)
+    core.head = core.head + 1 & flow.ring_mask
+    core.waiting -= 1
     core.cause = arrival.cause
-    synops = _add_kernel(core, weights, state, spikes, feature, y, x)
-    _serve(core, synops)
-    core.input_spikes += 1
-    core.synops += synops
-
-
-@_compiled
-def _add_kernel(
-    core: Record,
-    weights: Int8Array,
-    state: Int16Array,
-    spikes: Spikes,
-    feature: int,
-    y: int,
-    x: int,
-) -> int:
-    """Add a pixel's weights row by row of the output map; return how many neurons it reached."""
-    y += core.padding_y
-    x += core.padding_x
+    y = arrival.y + core.padding_y
+    x = arrival.x + core.padding_x
     low_y, high_y, _ = _reach(y, core.stride_y_log2, core.kernel_size, core.out_height)
     low_x, high_x, column = _reach(x, core.stride_x_log2, core.kernel_size, core.out_width)
-    if low_x > high_x:
-        return 0
-    count = (high_x - low_x + 1) * core.lanes
-    synops = 0
-    for out_y in range(low_y, high_y + 1):
-        kernel_y = y - (out_y << core.stride_y_log2)
-        row = (feature * core.kernel_size + kernel_y) * core.kernel_size
-        first = (out_y * core.out_width + low_x) * core.lanes
-        delta = (row + column) * core.lanes
-        if _add_run(state, weights, first, delta, count, core.threshold_low) >= core.fires_from:
-            _fire_row(core, state, spikes, synops, out_y, low_x, high_x)
-        synops += (high_x - low_x + 1) * core.out_features
-    return synops
+    run = (high_x - low_x + 1) * core.out_features
+    updates = 0
+    if low_x <= high_x:
+        for out_y in range(low_y, high_y + 1):
+            kernel_y = y - (out_y << core.stride_y_log2)
+            row = (arrival.feature * core.kernel_size + kernel_y) * core.kernel_size
+            weights_at = core.weights_at + (row + column) * core.out_features
+            _add_run(memory, flow, core, memory.weights, weights_at, out_y, low_x, run, updates)
+            updates += run
+    return updates
 
 
-@_compiled
-def _tick(core: Record, biases: Int16Array, state: Int16Array, spikes: Spikes) -> None:
+@compiled
+def _tick(memory: Memory, flow: Record, core: Record) -> int:
     """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
-    core.start_ns = max(core.next_tick_ns, core.busy_ns)
     core.cause = -1
-    row = core.out_width * core.lanes
-    for out_y in range(core.out_height):
-        largest = _add_run(state, biases, out_y * row, 0, row, core.threshold_low)
-        if largest >= core.fires_from:
-            updates = out_y * core.out_width * core.out_features
-            _fire_row(core, state, spikes, updates, out_y, 0, core.out_width - 1)
-    _serve(core, core.out_height * core.out_width * core.out_features)
+    run = core.out_width * core.out_features
+    for y in range(core.out_height):
+        _add_run(memory, flow, core, memory.biases, core.biases_at, y, 0, run, y * run)
+    return core.out_height * run
 
 
-@_compiled
-def _serve(core: Record, updates: int) -> None:
-    core.busy_ns = core.start_ns + core.fixed_ns + updates * SECOND_NS // core.synops_per_s
-    core.budget -= updates + 1
-
-
-@_compiled
+@compiled
 def _reach(at: int, stride_log2: int, kernel_size: int, out_size: int) -> tuple[int, int, int]:
     """Along one axis: first and last output reached from padded input `at`; column of the first.
 
@@ -184,108 +395,106 @@ def _reach(at: int, stride_log2: int, kernel_size: int, out_size: int) -> tuple[
     return low, min(last, out_size - 1), column
 
 
-@_compiled
-def _add_run(
-    state: Int16Array, deltas: NDArray[Any], first: Any, delta: Any, count: int, threshold_low: int
-) -> np.int16:
-    """Add a run of deltas to a run of neurons, saturate, clip; return the largest state."""
-    low = np.int16(threshold_low)
-    largest = np.int16(-32768)
-    first = np.uint64(first)  # unsigned: no wrap-around of negative indices to test for
-    delta = np.uint64(delta)
-    for lane in range(np.uint64(count)):
-        wide = np.int32(state[first + lane]) + np.int32(deltas[delta + lane])
-        v = max(np.int16(min(max(wide, np.int32(-32768)), np.int32(32767))), low)
-        state[first + lane] = v
-        largest = max(largest, v)
-    return largest
+@compiled
+def _add_run(  # noqa: PLR0913
+    memory: Memory, flow: Record, core: Record, deltas: Pointer, deltas_at: int,
+    y: int, low_x: int, run: int, updates: int,
+) -> None:  # fmt: skip
+    """Add a run of deltas to neurons of row `y` from `low_x` on; fire those that reach it."""
+    first = core.state_at + (y * core.out_width + low_x) * core.out_features
+    low, fires_from = core.threshold_low, core.fires_from
+    if core.may_saturate:
+        _count_saturated(memory, core, deltas, deltas_at, first, run)
+    at = 0
+    while at < run:
+        if run - at >= STEP:
+            reached = step(memory.state, deltas, first + at, deltas_at + at, STEP, low, fires_from)
+        else:
+            reached = last_step(
+                memory.state, deltas, first + at, deltas_at + at, run - at, low, fires_from
+            )
+        while reached:
+            lane = at + lowest_bit(reached)
+            reached &= reached - np.uint64(1)
+            x = lane * core.per_feature >> 32
+            neuron = first + lane
+            memory.state[neuron] = (
+                0 if core.return_to_zero else memory.state[neuron] - core.threshold_high
+            )
+            _emit(memory, flow, core, updates + lane + 1, lane - x * core.out_features, y, low_x + x)
+        at += STEP
 
 
-@_compiled
-def _fire_row(
-    core: Record, state: Int16Array, spikes: Spikes, updates: int, y: int, low_x: int, high_x: int
+@compiled
+def _count_saturated(
+    memory: Memory, core: Record, deltas: Pointer, deltas_at: int, first: int, run: int
 ) -> None:
-    """Emit and reset the neurons of a run that reached the threshold; `updates` came before."""
-    features, lanes = core.out_features, core.lanes  # in registers: stores might alias `core`
-    fires_from = np.int32(core.fires_from)
-    neuron = (y * core.out_width + low_x) * lanes
-    for x in range(low_x, high_x + 1):
-        for f in range(features):
-            if state[np.uint64(neuron + f)] >= fires_from:
-                _reset(core, state, neuron + f)
-                _emit(core, spikes, updates + f + 1, f, y, x)
-        updates += features
-        neuron += lanes
+    for lane in range(run):
+        v = np.int64(memory.state[first + lane]) + np.int64(deltas[deltas_at + lane])
+        core.saturated += v > 32767 or v < -32768
 
 
-@_compiled
-def _reset(core: Record, state: Int16Array, neuron: int) -> None:
-    state[neuron] = 0 if core.return_to_zero else state[neuron] - core.threshold_high
-
-
-@_compiled
-def _emit(core: Record, spikes: Spikes, done: int, f: int, y: int, x: int) -> None:
-    """Count a spike; the decimator passes each N-th."""
+@compiled
+def _emit(  # noqa: PLR0913
+    memory: Memory, flow: Record, core: Record, done: int, f: int, y: int, x: int
+) -> None:
+    """Note a spike: one that waits for its turn or, if it goes nowhere else, an output."""
     core.output_spikes += 1
-    core.decimator_count += 1
-    if core.decimator_count == core.decimator:
-        core.decimator_count = 0
-        spike = spikes[core.emitted]
-        spike.t_ns = (
-            core.start_ns + core.fixed_ns + done * SECOND_NS // core.synops_per_s + core.pipe_ns
-        )
-        spike.cause = core.cause
-        spike.feature = f
-        spike.y = y
-        spike.x = x
-        core.emitted += 1
+    leaves_ns = core.start_ns + core.fixed_ns + (done * core.op_ns_q20 >> Q20)
+    if core.links:
+        spike = record_at(memory.pending, core.pending_at + core.pending)
+        core.pending += 1
+        spike.t_ns = leaves_ns
+    else:
+        spike = record_at(memory.outputs, flow.emitted)
+        flow.emitted += 1
+        spike.t_ns = leaves_ns + flow.pipe_ns
+    spike.cause = core.cause
+    spike.layer = core.layer
+    spike.feature = f
+    spike.y = y
+    spike.x = x
 
 
-_SPIKES = types.Array(from_dtype(SPIKE_DTYPE), 1, "C", aligned=True)
-_SIGNATURE = (
-    types.Array(from_dtype(CORE_DTYPE), 1, "C", aligned=True),
-    types.int8[::1],
-    types.int16[::1],
-    types.int16[::1],
-    _SPIKES,
-    _SPIKES,
-)
-
-
-def is_compiled() -> bool:
-    """Whether `compile_kernels` will find its work done, judged by the age of the cache."""
-    _use_cache()
-    folder = _dispatcher.stats.cache_path
-    if not folder:
-        return False
-    source_time = Path(__file__).stat().st_mtime
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    indices = Path(folder).glob(f"{Path(__file__).stem}.{advance.__name__}-*.{python}*.nbi")
-    return any(index.stat().st_mtime >= source_time for index in indices)
-
-
-def compile_kernels() -> None:
-    """Compile, or load from the cache: about 3 s or 0.2 s; afterwards nothing compiles."""
-    if _dispatcher.signatures:
+@compiled
+def _pass(memory: Memory, flow: Record, core: Record, before: int) -> None:
+    """Put what was emitted into another order if that is asked for; let the decimator pass."""
+    count = core.pending if core.links else flow.emitted - before
+    if count == 0 or (core.decimator == 1 and not flow.is_random and (core.links or core.monitored)):
         return
-    _use_cache()
-    try:
-        _dispatcher.compile(_SIGNATURE)
-    except OSError as error:  # from writing the cache, once compiled
-        if not _dispatcher.signatures:
-            raise
-        _log.warning("The compiled twin could not be cached: %s", error)
-    _dispatcher.disable_compile()
+    spikes = memory.pending if core.links else memory.outputs
+    first = core.pending_at if core.links else before
+    if flow.is_random:
+        for n in range(count - 1, 0, -1):
+            _swap(record_at(spikes, first + n), record_at(spikes, first + _random(core, n + 1)))
+    kept = 0
+    for n in range(count):
+        core.decimator_count += 1
+        if core.decimator_count == core.decimator:
+            core.decimator_count = 0
+            _put(record_at(spikes, first + kept), record_at(spikes, first + n), record_at(spikes, first + n).t_ns)
+            kept += 1
+    if core.links:
+        core.pending = kept
+    else:
+        flow.emitted = before + (kept if core.monitored else 0)
 
 
-_dispatcher: Any = advance
+@compiled
+def _swap(one: Record, other: Record) -> None:
+    """Exchange two spikes, but for their times."""
+    one.cause, other.cause = other.cause, one.cause
+    one.feature, other.feature = other.feature, one.feature
+    one.y, other.y = other.y, one.y
+    one.x, other.x = other.x, one.x
 
 
-def _use_cache() -> None:
-    """Cache beside this file, else in the user's cache folder, or where NUMBA_CACHE_DIR says."""
-    if _dispatcher.stats.cache_path:
-        return
-    try:
-        _dispatcher.enable_caching()
-    except RuntimeError as error:  # no folder is writable
-        _log.warning("The twin is compiled anew at every start: %s; set NUMBA_CACHE_DIR", error)
+@compiled
+def _random(core: Record, below: int) -> int:
+    """A number from 0 to below - 1 (xorshift; Marsaglia, 2003)."""
+    word = np.uint64(core.random)
+    word ^= word << np.uint64(13)
+    word ^= word >> np.uint64(7)
+    word ^= word << np.uint64(17)
+    core.random = np.int64(word)
+    return np.int64((word >> np.uint64(33)) % np.uint64(below))
