@@ -20,7 +20,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from speckfarm_server.twin.vector import STEP, last_step, lowest_bit, pointer_to, record_at, step
+from speckfarm_server.twin.vector import (
+    PLACES,
+    STEP,
+    last_step,
+    lowest_bit,
+    pointer_to,
+    record_at,
+    smallest,
+    step,
+)
 
 Pointer: TypeAlias = Any  # to elements of one dtype; records have fields as attributes
 Record: TypeAlias = Any
@@ -32,7 +41,6 @@ FOREVER_NS = (1 << 62) - 1
 # they make room.
 LEAVES = 1
 NEVER = FOREVER_NS * 2 + LEAVES
-NOBODY = -1
 Q20 = 20  # op_ns_q20 is ns per synaptic operation times 2^20
 LOAD_BINS = 1024
 FIRST_BIN_LOG2 = 20  # 2^20 ns, about 1 ms; doubled whenever a recording outgrows the bins
@@ -62,7 +70,7 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "head", "waiting",  # its inbox, a ring
     "pending", "left",  # spikes of what is being served, and how many of them are gone
     "shift_ns",  # how long they were held up
-    "blocked_on", "is_wanted",  # the place that has no room for its spike; whether it is such one
+    "wanted_by",  # places whose spikes found no room here, as bits
     "start_ns", "cause",  # of what is being served
     "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
 )])
@@ -77,7 +85,7 @@ FLOW_DTYPE = np.dtype([(name, "<i8") for name in (
     "wait_until_ns",  # no event after this slice is earlier; FOREVER_NS: none will come
     "horizon_ns",  # ticks up to here are due
     "origin_ns", "bin_log2",  # of `load`
-    "entered_ns", "held_back_ns", "held_back_events",
+    "is_input_blocked", "entered_ns", "held_back_ns", "held_back_events",
     "emitted", "room",  # spikes in `outputs`, and how many there may be before a step
     "budget",  # neuron updates before the call returns unfinished
 )])
@@ -88,7 +96,7 @@ class Memory(NamedTuple):
     """Pointers to everything, for numba counts references of arrays at every turn."""
 
     flow: Pointer  # FLOW_DTYPE, one
-    cores: Pointer  # CORE_DTYPE, by place; the input's has links and `blocked_on` only
+    cores: Pointer  # CORE_DTYPE, by place; the input's has links only
     links: Pointer  # LINK_DTYPE, grouped by source
     moments: Pointer  # int64, by place: what comes next there
     since: Pointer  # int64, by place: since when a spike has wanted to leave, ns
@@ -100,6 +108,18 @@ class Memory(NamedTuple):
     load: Pointer  # int64, (sources, LOAD_BINS) synaptic operations
     events: Pointer  # SPIKE_DTYPE, input in order of time
     outputs: Pointer  # SPIKE_DTYPE, what monitors see
+
+
+class Run(NamedTuple):
+    """Neurons of one row of a map that a spike or tick reaches, and what is added to them."""
+
+    deltas: Pointer  # weights or biases
+    deltas_at: int
+    first: int  # in `state`
+    length: int
+    y: int
+    low_x: int
+    updates: int  # neurons that came before, of this spike or tick
 
 
 def compiled(function: Function) -> Function:
@@ -145,7 +165,7 @@ def advance(
 @compiled
 def _begin(memory: Memory, flow: Record) -> None:
     """The input's next moment, and those of idle cores, whose ticks may be due by now."""
-    if record_at(memory.cores, INPUT).blocked_on == NOBODY:
+    if not flow.is_input_blocked:
         _await_input(memory, flow, flow.entered_ns)
     for place in range(1, flow.sources):
         if record_at(memory.cores, place).pending == 0:
@@ -157,12 +177,17 @@ def _first(memory: Memory, sources: int) -> int:
     """The place of the earliest moment; of equal ones that which has waited longest, then first."""
     found = 0
     earliest = memory.moments[0]
-    for place in range(1, sources):
+    ties = False
+    for place in range(1, sources):  # without branches, for none could be foretold
         moment = memory.moments[place]
-        if moment < earliest:
-            found, earliest = place, moment
-        elif moment == earliest and moment & LEAVES and memory.since[place] < memory.since[found]:
-            found = place
+        is_earlier = moment < earliest
+        ties = (ties | (moment == earliest)) & (not is_earlier)
+        found = place if is_earlier else found
+        earliest = min(earliest, moment)
+    if ties and earliest & LEAVES:
+        for place in range(found + 1, sources):
+            if memory.moments[place] == earliest and memory.since[place] < memory.since[found]:
+                found = place
     return found
 
 
@@ -181,7 +206,8 @@ def _await_input(memory: Memory, flow: Record, last_ns: int) -> None:
 def _enter(memory: Memory, flow: Record, now_ns: int) -> None:
     """Let an event in, if all cores that it goes to have room."""
     event = record_at(memory.events, flow.taken)
-    if not _deliver(memory, flow, INPUT, event, now_ns):
+    flow.is_input_blocked = not _deliver(memory, flow, INPUT, event, now_ns)
+    if flow.is_input_blocked:
         return
     late_ns = now_ns + flow.pipe_ns - event.t_ns
     if late_ns > 0:
@@ -224,8 +250,7 @@ def _deliver(memory: Memory, flow: Record, place: int, spike: Record, now_ns: in
         link = record_at(memory.links, number)
         target = record_at(memory.cores, link.target)
         if target.waiting + link.slots > flow.depth and _is_inside(link, spike):
-            core.blocked_on = link.target
-            target.is_wanted = 1
+            target.wanted_by |= 1 << place
             memory.moments[place] = NEVER
             return False
     for number in range(core.first_link, core.first_link + core.links):
@@ -249,8 +274,8 @@ def _is_inside(link: Record, spike: Record) -> bool:
     """Whether it falls on the target's map, not on the rest that pooling does not divide."""
     return (
         spike.feature + link.feature_shift < link.features
-        and spike.y >> link.pooling_log2 < link.height
-        and spike.x >> link.pooling_log2 < link.width
+        and np.int64(spike.y) >> link.pooling_log2 < link.height
+        and np.int64(spike.x) >> link.pooling_log2 < link.width
     )
 
 
@@ -299,7 +324,7 @@ def _serve(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
         updates = _integrate(memory, flow, core, now_ns)
         core.input_spikes += 1
         core.synops += updates
-        _make_room(memory, flow, place, now_ns)
+        _make_room(memory, core, now_ns)
     _pass(memory, flow, core, before)
     service_ns = core.fixed_ns + (updates * core.op_ns_q20 >> Q20)
     core.busy_ns = now_ns + service_ns
@@ -315,14 +340,13 @@ def _serve(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
 
 
 @compiled
-def _make_room(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
+def _make_room(memory: Memory, core: Record, now_ns: int) -> None:
     """Let sources that wait for a place in this inbox try again."""
-    if record_at(memory.cores, place).is_wanted:
-        record_at(memory.cores, place).is_wanted = 0
-        for source in range(flow.sources):
-            if record_at(memory.cores, source).blocked_on == place:
-                record_at(memory.cores, source).blocked_on = NOBODY
-                memory.moments[source] = now_ns * 2 + LEAVES
+    places = np.uint64(core.wanted_by)
+    core.wanted_by = 0
+    while places:
+        memory.moments[lowest_bit(places)] = now_ns * 2 + LEAVES
+        places &= places - np.uint64(1)
 
 
 @compiled
@@ -356,15 +380,20 @@ def _integrate(memory: Memory, flow: Record, core: Record, now_ns: int) -> int:
     x = arrival.x + core.padding_x
     low_y, high_y, _ = _reach(y, core.stride_y_log2, core.kernel_size, core.out_height)
     low_x, high_x, column = _reach(x, core.stride_x_log2, core.kernel_size, core.out_width)
-    run = (high_x - low_x + 1) * core.out_features
+    length = (high_x - low_x + 1) * core.out_features
+    if length <= 0:
+        return 0
+    kernel_row = arrival.feature * core.kernel_size + y - (low_y << core.stride_y_log2)
+    deltas_at = core.weights_at + (kernel_row * core.kernel_size + column) * core.out_features
+    kernel_step = (core.kernel_size * core.out_features) << core.stride_y_log2
+    first = core.state_at + (low_y * core.out_width + low_x) * core.out_features
+    row = core.out_width * core.out_features
     updates = 0
-    if low_x <= high_x:
-        for out_y in range(low_y, high_y + 1):
-            kernel_y = y - (out_y << core.stride_y_log2)
-            row = (arrival.feature * core.kernel_size + kernel_y) * core.kernel_size
-            weights_at = core.weights_at + (row + column) * core.out_features
-            _add_run(memory, flow, core, memory.weights, weights_at, out_y, low_x, run, updates)
-            updates += run
+    for out_y in range(low_y, high_y + 1):
+        _add_run(memory, flow, core, Run(memory.weights, deltas_at, first, length, out_y, low_x, updates))
+        deltas_at -= kernel_step
+        first += row
+        updates += length
     return updates
 
 
@@ -372,10 +401,11 @@ def _integrate(memory: Memory, flow: Record, core: Record, now_ns: int) -> int:
 def _tick(memory: Memory, flow: Record, core: Record) -> int:
     """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
     core.cause = -1
-    run = core.out_width * core.out_features
+    row = core.out_width * core.out_features
     for y in range(core.out_height):
-        _add_run(memory, flow, core, memory.biases, core.biases_at, y, 0, run, y * run)
-    return core.out_height * run
+        first = core.state_at + y * row
+        _add_run(memory, flow, core, Run(memory.biases, core.biases_at, first, row, y, 0, y * row))
+    return core.out_height * row
 
 
 @compiled
@@ -396,47 +426,48 @@ def _reach(at: int, stride_log2: int, kernel_size: int, out_size: int) -> tuple[
 
 
 @compiled
-def _add_run(  # noqa: PLR0913
-    memory: Memory, flow: Record, core: Record, deltas: Pointer, deltas_at: int,
-    y: int, low_x: int, run: int, updates: int,
-) -> None:  # fmt: skip
-    """Add a run of deltas to neurons of row `y` from `low_x` on; fire those that reach it."""
-    first = core.state_at + (y * core.out_width + low_x) * core.out_features
+def _add_run(memory: Memory, flow: Record, core: Record, run: Run) -> None:
+    """Add deltas to a run of neurons, and fire those that reach the threshold."""
     low, fires_from = core.threshold_low, core.fires_from
     if core.may_saturate:
-        _count_saturated(memory, core, deltas, deltas_at, first, run)
+        _count_saturated(memory, core, run)
     at = 0
-    while at < run:
-        if run - at >= STEP:
-            reached = step(memory.state, deltas, first + at, deltas_at + at, STEP, low, fires_from)
+    while at < run.length:
+        left = run.length - at
+        if left >= STEP:
+            reached = step(
+                memory.state, run.deltas, run.first + at, run.deltas_at + at, STEP, low, fires_from
+            )
         else:
             reached = last_step(
-                memory.state, deltas, first + at, deltas_at + at, run - at, low, fires_from
+                memory.state, run.deltas, run.first + at, run.deltas_at + at, left, low, fires_from
             )
         while reached:
-            lane = at + lowest_bit(reached)
+            _fire(memory, flow, core, run, at + lowest_bit(reached))
             reached &= reached - np.uint64(1)
-            x = lane * core.per_feature >> 32
-            neuron = first + lane
-            memory.state[neuron] = (
-                0 if core.return_to_zero else memory.state[neuron] - core.threshold_high
-            )
-            _emit(memory, flow, core, updates + lane + 1, lane - x * core.out_features, y, low_x + x)
         at += STEP
 
 
 @compiled
-def _count_saturated(
-    memory: Memory, core: Record, deltas: Pointer, deltas_at: int, first: int, run: int
-) -> None:
-    for lane in range(run):
-        v = np.int64(memory.state[first + lane]) + np.int64(deltas[deltas_at + lane])
+def _fire(memory: Memory, flow: Record, core: Record, run: Run, lane: int) -> None:
+    """Reset a neuron of a run and note its spike."""
+    neuron = run.first + lane
+    memory.state[neuron] = 0 if core.return_to_zero else memory.state[neuron] - core.threshold_high
+    x = lane * core.per_feature >> 32
+    place = lane - x * core.out_features, run.y, run.low_x + x
+    _emit(memory, flow, core, run.updates + lane + 1, place)
+
+
+@compiled
+def _count_saturated(memory: Memory, core: Record, run: Run) -> None:
+    for lane in range(run.length):
+        v = np.int64(memory.state[run.first + lane]) + np.int64(run.deltas[run.deltas_at + lane])
         core.saturated += v > 32767 or v < -32768
 
 
 @compiled
-def _emit(  # noqa: PLR0913
-    memory: Memory, flow: Record, core: Record, done: int, f: int, y: int, x: int
+def _emit(
+    memory: Memory, flow: Record, core: Record, done: int, place: tuple[int, int, int]
 ) -> None:
     """Note a spike: one that waits for its turn or, if it goes nowhere else, an output."""
     core.output_spikes += 1
@@ -451,9 +482,7 @@ def _emit(  # noqa: PLR0913
         spike.t_ns = leaves_ns + flow.pipe_ns
     spike.cause = core.cause
     spike.layer = core.layer
-    spike.feature = f
-    spike.y = y
-    spike.x = x
+    spike.feature, spike.y, spike.x = place
 
 
 @compiled

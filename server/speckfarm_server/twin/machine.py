@@ -28,11 +28,10 @@ from speckfarm_server.twin.kernel import (
     LINK_DTYPE,
     LOAD_BINS,
     NEVER,
-    NOBODY,
     SPIKE_DTYPE,
     advance,
 )
-from speckfarm_server.twin.vector import STEP
+from speckfarm_server.twin.vector import PLACES, STEP
 
 BUDGET_UPDATES = 1 << 27  # neuron updates per call of the kernel: about 0.1 s
 NO_SPIKES = np.empty(0, SPIKE_DTYPE)
@@ -80,12 +79,11 @@ class Machine:
         """Zero clocks and counters, forget spikes on their way; neurons and decimators stay."""
         for name in _OF_A_RECORDING:
             self._cores[name] = 0
-        self._cores["blocked_on"] = NOBODY
         self._moments[:] = NEVER
         self._load[:] = 0
         self._set(
             waiting=0, taken=0, wait_until_ns=-1, horizon_ns=FOREVER_NS, origin_ns=0,
-            entered_ns=-FOREVER_NS, held_back_ns=0, held_back_events=0, bin_log2=FIRST_BIN_LOG2,
+            entered_ns=-FOREVER_NS, is_input_blocked=0, held_back_ns=0, held_back_events=0, bin_log2=FIRST_BIN_LOG2,
         )  # fmt: skip
 
     def begin(self, origin_ns: int) -> None:
@@ -158,10 +156,10 @@ class Machine:
                 biases_at=biases_at[place - 1], pending_at=int(pending_at[place - 1]),
                 inbox_at=(place - 1) * ring,
             )  # fmt: skip
-        self._moments = np.full(len(sources), NEVER, np.int64)
+        self._moments = np.full(PLACES, NEVER, np.int64)
         self._load = np.zeros((len(sources), LOAD_BINS), np.int64)
         self._memory = (
-            self._flow, self._cores, links, self._moments, np.zeros(len(sources), np.int64),
+            self._flow, self._cores, links, self._moments, np.full(PLACES, FOREVER_NS),
             weights, biases, self._state, np.empty(len(cores) * ring, SPIKE_DTYPE),
             np.empty(int(pending_at[-1]), SPIKE_DTYPE), self._load.reshape(-1),
         )  # fmt: skip
@@ -176,7 +174,7 @@ class Machine:
 
 
 _OF_A_RECORDING = (
-    "busy_ns", "next_tick_ns", "head", "waiting", "pending", "left", "shift_ns", "is_wanted",
+    "busy_ns", "next_tick_ns", "head", "waiting", "pending", "left", "shift_ns", "wanted_by",
     "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
 )  # fmt: skip
 

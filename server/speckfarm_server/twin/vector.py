@@ -29,6 +29,7 @@ def _vectors() -> tuple[int, int]:
 
 
 LANES, VECTORS = _vectors()
+PLACES = 16  # numbers that `smallest` looks at
 STEP = LANES * VECTORS  # neurons that one step takes; buffers are padded by as many
 
 
@@ -106,6 +107,22 @@ def record_at(typing: Any, pointer: Any, index: Any) -> Any:
 
 
 @intrinsic
+def smallest(typing: Any, numbers: Any) -> Any:
+    """Which of PLACES int64 are the smallest, as bits."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(I64, PLACES)
+        loaded = builder.load(builder.bitcast(args[0], vector.as_pointer()), align=8)
+        reduce_type = ir.FunctionType(I64, [vector])
+        name = f"llvm.vector.reduce.smin.v{PLACES}i64"
+        least = builder.call(cgutils.get_or_insert_function(builder.module, reduce_type, name), [loaded])
+        equal = builder.icmp_signed("==", loaded, _splat(builder, least, PLACES))
+        return builder.zext(builder.bitcast(equal, ir.IntType(PLACES)), I64)
+
+    return types.uint64(numbers), code
+
+
+@intrinsic
 def lowest_bit(typing: Any, mask: Any) -> Any:
     """The place of the lowest bit that is set."""
 
@@ -130,11 +147,11 @@ def _load_deltas(builder: Any, base: Any, index: Any) -> Any:
     return loaded if loaded.type == wide else builder.sext(loaded, wide)
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    vector = ir.VectorType(value.type, LANES)
+def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    vector = ir.VectorType(value.type, lanes)
     zero = ir.Constant(ir.IntType(32), 0)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
-    places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), places)
 
 
