@@ -11,7 +11,7 @@ from typing import Any
 from numba import from_dtype, types
 
 from speckfarm_server.twin import kernel
-from speckfarm_server.twin.kernel import CORE_DTYPE, FLOW_DTYPE, LINK_DTYPE, SPIKE_DTYPE
+from speckfarm_server.twin.records import CORE_DTYPE, FLOW_DTYPE, LINK_DTYPE, SPIKE_DTYPE
 
 SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 STAMP = "speckfarm-kernel.sha256"
@@ -29,7 +29,7 @@ _SIGNATURE = (
     types.Tuple((
         _array(FLOW_DTYPE), _array(CORE_DTYPE), _array(LINK_DTYPE), _NUMBERS, _NUMBERS,
         types.int8[::1], types.int16[::1], types.int16[::1],
-        _array(SPIKE_DTYPE), _array(SPIKE_DTYPE), _NUMBERS,
+        _NUMBERS, _array(SPIKE_DTYPE), _array(SPIKE_DTYPE), _NUMBERS,
     )),
     _array(SPIKE_DTYPE),
     _array(SPIKE_DTYPE),

@@ -26,11 +26,9 @@ def core_fields(core: CoreConfiguration, assumptions: Assumptions) -> dict[str, 
         "out_height": height,
         "out_width": width,
         "per_feature": -(-(1 << 32) // features),
-        "kernel_size": core.kernel_size,
-        "padding_y": core.padding[0],
-        "padding_x": core.padding[1],
-        "stride_y_log2": _log2("stride", core.stride[0]),
-        "stride_x_log2": _log2("stride", core.stride[1]),
+        "row": width * features,
+        "channel": core.kernel_size**2 * features,
+        "kernel_step": core.stride[0] * core.kernel_size * features,
         "threshold_high": core.threshold_high,
         "threshold_low": core.threshold_low,
         "fires_from": core.threshold_high + (assumptions.fires == ">"),
@@ -55,10 +53,8 @@ def link_fields(way: Destination, target: CoreConfiguration) -> dict[str, int]:
 
 
 def arrange_weights(core: CoreConfiguration) -> Int8Array:
-    """Weights as (c, ky, kx, f), flat; kx by stride phase, each phase from last to first."""
-    stride = core.stride[1]
-    columns = [kx for phase in range(stride) for kx in range(phase, core.kernel_size, stride)[::-1]]
-    return core.weights.transpose(1, 2, 3, 0)[:, :, columns].ravel()
+    """Weights as (c, ky, kx, f), flat; kx in the order of `_columns`."""
+    return core.weights.transpose(1, 2, 3, 0)[:, :, _columns(core)].ravel()
 
 
 def arrange_biases(core: CoreConfiguration) -> Int16Array:
@@ -72,6 +68,44 @@ def arrange_initial_state(core: CoreConfiguration) -> Int16Array:
     if neurons is None:
         neurons = np.zeros(core.output_shape, np.int16)
     return neurons.transpose(1, 2, 0).ravel()
+
+
+def reach_of(core: CoreConfiguration) -> NDArray[np.int64]:
+    """What a spike at each y, then at each x, of the input map reaches: REACH numbers each.
+
+    For y: the first output row, rows, where that row begins in the state, and where its kernel row
+    begins in the weights. For x: the first output column, neurons of a row that are reached, where
+    they begin in the row, and where their kernel columns begin in the kernel row.
+    """
+    features, _, width = core.output_shape
+    k = core.kernel_size
+    rows = _reach_along(core, axis=0)
+    columns = _reach_along(core, axis=1)
+    rows[:, 2] = rows[:, 0] * width * features
+    rows[:, 3] *= k * features
+    columns[:, 1:] *= features
+    columns[:, 2] = columns[:, 0] * features
+    return np.concatenate([rows, columns]).ravel()
+
+
+def _reach_along(core: CoreConfiguration, axis: int) -> NDArray[np.int64]:
+    """First output, outputs, nothing, and place of the kernel's entry for the first, per input."""
+    k, stride, padding = core.kernel_size, core.stride[axis], core.padding[axis]
+    size, out_size = core.input_shape[1 + axis], core.output_shape[1 + axis]
+    at = np.arange(size) + padding
+    low = np.maximum(0, -(-(at - k + 1) // stride))
+    count = np.maximum(0, np.minimum(at // stride, out_size - 1) - low + 1)
+    entry = at - low * stride  # in the kernel
+    if axis == 1:
+        order = np.argsort(_columns(core), kind="stable")  # place of each column among the weights
+        entry = order[np.clip(entry, 0, k - 1)]
+    return np.stack([low, count, np.zeros(size, np.int64), entry], axis=1).astype(np.int64)
+
+
+def _columns(core: CoreConfiguration) -> list[int]:
+    """Kernel columns as they are stored: by stride phase, each phase from last to first."""
+    stride, k = core.stride[1], core.kernel_size
+    return [kx for phase in range(stride) for kx in range(phase, k, stride)[::-1]]
 
 
 def _may_saturate(core: CoreConfiguration) -> bool:

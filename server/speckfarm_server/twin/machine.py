@@ -16,22 +16,22 @@ from speckfarm_server.twin.core import (
     arrange_weights,
     core_fields,
     link_fields,
+    reach_of,
 )
 from speckfarm_server.twin.delay import delay_model
 from speckfarm_server.twin.graph import Source
-from speckfarm_server.twin.kernel import (
+from speckfarm_server.twin.kernel import NEVER, advance
+from speckfarm_server.twin.records import (
     CORE_DTYPE,
     FIRST_BIN_LOG2,
     FLOW_DTYPE,
     FOREVER_NS,
-    INPUT,
     LINK_DTYPE,
     LOAD_BINS,
-    NEVER,
+    REACH,
     SPIKE_DTYPE,
-    advance,
 )
-from speckfarm_server.twin.vector import PLACES, STEP
+from speckfarm_server.twin.vector import STEP
 
 BUDGET_UPDATES = 1 << 27  # neuron updates per call of the kernel: about 0.1 s
 NO_SPIKES = np.empty(0, SPIKE_DTYPE)
@@ -52,6 +52,7 @@ class Machine:
         self._configured = [source.core for source in sources if source.core is not None]
         self._cores = np.zeros(len(sources), CORE_DTYPE)
         self._flow = np.zeros(1, FLOW_DTYPE)
+        is_ordered = assumptions.order_seed is not None or _meet(sources, tick_period_ns)
         ring = 1 << (assumptions.fifo_depth - 1).bit_length()
         largest = max(_neurons(core) for core in self._configured)
         self._outputs = np.empty(largest + buffer, SPIKE_DTYPE)
@@ -59,6 +60,7 @@ class Machine:
             sources=len(sources), depth=assumptions.fifo_depth, ring_mask=ring - 1,
             pipe_ns=assumptions.pipe_ns, room=len(self._outputs) - largest,
             is_random=int(assumptions.order_seed is not None),
+            is_ordered=int(is_ordered),
         )  # fmt: skip
         self._events: NDArray[np.void] = NO_SPIKES
         self._lay_out(sources, ring)
@@ -79,11 +81,12 @@ class Machine:
         """Zero clocks and counters, forget spikes on their way; neurons and decimators stay."""
         for name in _OF_A_RECORDING:
             self._cores[name] = 0
+        self._inboxes["t_ns"] = -FOREVER_NS  # every place has always been free
         self._moments[:] = NEVER
         self._load[:] = 0
         self._set(
             waiting=0, taken=0, wait_until_ns=-1, horizon_ns=FOREVER_NS, origin_ns=0,
-            entered_ns=-FOREVER_NS, is_input_blocked=0, held_back_ns=0, held_back_events=0, bin_log2=FIRST_BIN_LOG2,
+            entered_ns=-FOREVER_NS, ready=0, blocked=0, held_back_ns=0, held_back_events=0, bin_log2=FIRST_BIN_LOG2,
         )  # fmt: skip
 
     def begin(self, origin_ns: int) -> None:
@@ -145,6 +148,7 @@ class Machine:
         self._initial_state = self._state.copy()
         weights, weights_at = _joined([arrange_weights(core) for core in cores])
         biases, biases_at = _joined([arrange_biases(core) for core in cores])
+        reach, reach_at = _joined([reach_of(core) for core in cores])
         sizes = [_neurons(source.core) if source.ways else 0 for source in sources[1:] if source.core]
         pending_at = np.cumsum([0, *sizes])
         links, first_links = _links(sources)
@@ -153,14 +157,17 @@ class Machine:
         for place in range(1, len(sources)):
             self._set_core(
                 place, state_at=state_at[place - 1], weights_at=weights_at[place - 1],
-                biases_at=biases_at[place - 1], pending_at=int(pending_at[place - 1]),
+                biases_at=biases_at[place - 1], reach_y_at=reach_at[place - 1],
+                reach_x_at=reach_at[place - 1] + REACH * cores[place - 1].input_shape[1],
+                pending_at=int(pending_at[place - 1]),
                 inbox_at=(place - 1) * ring,
             )  # fmt: skip
-        self._moments = np.full(PLACES, NEVER, np.int64)
+        self._inboxes = np.empty(len(cores) * ring, SPIKE_DTYPE)
+        self._moments = np.full(len(sources), NEVER, np.int64)
         self._load = np.zeros((len(sources), LOAD_BINS), np.int64)
         self._memory = (
-            self._flow, self._cores, links, self._moments, np.full(PLACES, FOREVER_NS),
-            weights, biases, self._state, np.empty(len(cores) * ring, SPIKE_DTYPE),
+            self._flow, self._cores, links, self._moments, np.zeros(len(sources), np.int64),
+            weights, biases, self._state, reach, self._inboxes,
             np.empty(int(pending_at[-1]), SPIKE_DTYPE), self._load.reshape(-1),
         )  # fmt: skip
 
@@ -182,6 +189,14 @@ _OF_A_RECORDING = (
 def copied(spikes: NDArray[np.void]) -> NDArray[np.void]:
     """A copy; of whole words, for numpy copies fields one by one."""
     return spikes.view(np.int64).copy().view(SPIKE_DTYPE)
+
+
+def _meet(sources: Sequence[Source], tick_period_ns: int) -> bool:
+    """Whether a core is fed by several sources, or by one and by leak ticks."""
+    fed = [{way.core for way in source.ways} for source in sources]
+    cores = [source.core for source in sources if source.core is not None]
+    ticks = tick_period_ns > 0 and any(core.leak_enable for core in cores)
+    return ticks or any(sum(core.core in each for each in fed) > 1 for core in cores)
 
 
 def _links(sources: Sequence[Source]) -> tuple[NDArray[np.void], list[int]]:

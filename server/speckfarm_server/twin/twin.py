@@ -16,9 +16,9 @@ from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.compilation import compile_kernels
 from speckfarm_server.twin.delay import SECOND_NS
 from speckfarm_server.twin.graph import find_sources
-from speckfarm_server.twin.kernel import SPIKE_DTYPE
 from speckfarm_server.twin.machine import NO_SPIKES, Machine
 from speckfarm_server.twin.preprocess import Int64Array, preprocess
+from speckfarm_server.twin.records import SPIKE_DTYPE
 
 # Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer,
 # feature, y, x.

@@ -29,7 +29,6 @@ def _vectors() -> tuple[int, int]:
 
 
 LANES, VECTORS = _vectors()
-PLACES = 16  # numbers that `smallest` looks at
 STEP = LANES * VECTORS  # neurons that one step takes; buffers are padded by as many
 
 
@@ -107,32 +106,26 @@ def record_at(typing: Any, pointer: Any, index: Any) -> Any:
 
 
 @intrinsic
-def smallest(typing: Any, numbers: Any) -> Any:
-    """Which of PLACES int64 are the smallest, as bits."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(I64, PLACES)
-        loaded = builder.load(builder.bitcast(args[0], vector.as_pointer()), align=8)
-        reduce_type = ir.FunctionType(I64, [vector])
-        name = f"llvm.vector.reduce.smin.v{PLACES}i64"
-        least = builder.call(cgutils.get_or_insert_function(builder.module, reduce_type, name), [loaded])
-        equal = builder.icmp_signed("==", loaded, _splat(builder, least, PLACES))
-        return builder.zext(builder.bitcast(equal, ir.IntType(PLACES)), I64)
-
-    return types.uint64(numbers), code
+def lowest_bit(typing: Any, mask: Any) -> Any:
+    """The place of the lowest bit that is set; there must be one."""
+    return types.int64(types.uint64), lambda _, builder, __, args: _count_zeros(builder, "cttz", args)
 
 
 @intrinsic
-def lowest_bit(typing: Any, mask: Any) -> Any:
-    """The place of the lowest bit that is set."""
+def highest_bit(typing: Any, mask: Any) -> Any:
+    """The place of the highest bit that is set; there must be one."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        cttz = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(I64, [I64, ir.IntType(1)]), "llvm.cttz.i64"
-        )
-        return builder.call(cttz, [args[0], ir.Constant(ir.IntType(1), 1)])
+        return builder.sub(ir.Constant(I64, 63), _count_zeros(builder, "ctlz", args))
 
     return types.int64(types.uint64), code
+
+
+def _count_zeros(builder: Any, name: str, args: Any) -> Any:
+    bit = ir.IntType(1)
+    function_type = ir.FunctionType(I64, [I64, bit])
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.i64")
+    return builder.call(function, [args[0], ir.Constant(bit, 1)])
 
 
 def _pointer(builder: Any, base: Any, index: Any) -> Any:
