@@ -29,7 +29,7 @@ _SIGNATURE = (
     types.Tuple((
         _array(FLOW_DTYPE), _array(CORE_DTYPE), _array(LINK_DTYPE), _NUMBERS, _NUMBERS,
         types.int8[::1], types.int16[::1], types.int16[::1],
-        _NUMBERS, _array(SPIKE_DTYPE), _array(SPIKE_DTYPE), _NUMBERS,
+        _NUMBERS, _array(SPIKE_DTYPE), _NUMBERS, _array(SPIKE_DTYPE), _NUMBERS,
     )),
     _array(SPIKE_DTYPE),
     _array(SPIKE_DTYPE),
