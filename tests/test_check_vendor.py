@@ -67,6 +67,7 @@ def test_a_configuration_takes_the_settings_that_it_leaves_open() -> None:
         polarity="merge",
         slow_clock_hz=100,
         state="keep",
+        order_seed=3,
     ).configuration
 
     assert made is not None
@@ -74,6 +75,7 @@ def test_a_configuration_takes_the_settings_that_it_leaves_open() -> None:
     assert [each.decimator for each in made.cores] == [4, None]
     assert [each.monitor_enable for each in made.cores] == [True, True]
     assert (made.polarity, made.slow_clock_hz, made.keep_state) == ("merge", 100.0, True)
+    assert made.order_seed == 3
     assert Settings(polarity="merge").canonical() != made.settings != "{}"
 
 

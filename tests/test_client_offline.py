@@ -85,6 +85,7 @@ def test_every_setting_reaches_its_field() -> None:
         "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
+        "order_seed": 0,
     })
 
     assert settings_dict(settings) == {
@@ -102,6 +103,7 @@ def test_every_setting_reaches_its_field() -> None:
         "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
+        "order_seed": 0,
     }
 
 
@@ -114,6 +116,7 @@ def test_absent_settings_are_sent_as_absent_and_shown_as_defaults() -> None:
     assert settings_dict(settings)["input_pooling"] == [1, 1]
     assert settings_dict(settings)["crop"] is None
     assert settings_dict(settings)["mirror"] == "off"
+    assert settings_dict(settings)["order_seed"] is None
 
 
 def test_one_input_pooling_is_for_both_axes() -> None:
@@ -122,7 +125,9 @@ def test_one_input_pooling_is_for_both_axes() -> None:
     assert (settings.input_pooling_y, settings.input_pooling_x) == (4, 4)
 
 
-@pytest.mark.parametrize("key", ["reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz"])
+@pytest.mark.parametrize(
+    "key", ["reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz", "order_seed"]
+)
 def test_none_leaves_a_setting_out(key: str) -> None:
     assert build_settings({key: None}) == settings_pb2.Settings()
 
@@ -199,6 +204,9 @@ def test_a_misspelt_setting_names_the_nearest_one() -> None:
         ("crop", (0, 0, 2**40, 1)),
         ("mirror", "yx"),
         ("swap_xy", 1),
+        ("order_seed", 1.5),
+        ("order_seed", True),
+        ("order_seed", 2**63),
     ],
 )
 def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: object) -> None:

@@ -30,6 +30,7 @@ LEGAL = st.builds(
     swap_xy=st.booleans(),
     slow_clock_hz=st.none() | st.floats(10, 10_000),
     state=st.sampled_from(["reset", "keep"]),
+    order_seed=st.none() | st.integers(0, 2**63 - 1),
 )
 
 
@@ -79,6 +80,8 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
     ("slow_clock_hz", {"slow_clock_hz": 9.0}),
     ("slow_clock_hz", {"slow_clock_hz": 10_001.0}),
     ("state", {"state": "forget"}),
+    ("order_seed", {"order_seed": -1}),
+    ("order_seed", {"order_seed": 2**63}),
 ]
 
 
@@ -132,6 +135,14 @@ def test_settings_of_an_earlier_version_have_no_camera_settings() -> None:
     assert from_canonical(stored) == Settings(reset="subtract", lower_clip=-1.0)
 
 
+def test_settings_of_an_earlier_version_have_no_order_seed() -> None:
+    plain = json.loads(Settings(order_seed=7).canonical())
+
+    del plain["order_seed"]
+
+    assert from_canonical(json.dumps(plain)) == Settings()
+
+
 WORDS: list[tuple[str, str, Settings]] = [
     ("reset", "zero", Settings(reset="zero")),
     ("reset.1", "zero", Settings(layer_reset={1: "zero"})),
@@ -158,6 +169,8 @@ WORDS: list[tuple[str, str, Settings]] = [
     ("slow_clock_hz", "100", Settings(slow_clock_hz=100.0)),
     ("slow_clock_hz", "off", Settings()),
     ("state", "keep", Settings(state="keep")),
+    ("order_seed", "0", Settings(order_seed=0)),
+    ("order_seed", "off", Settings()),
 ]
 
 
@@ -194,6 +207,10 @@ def test_a_key_replaces_what_was_set_before() -> None:
         ("crop.0", "off", "UNKNOWN_SETTING"),
         ("slow_clock_hz", "fast", "SETTING_OUT_OF_RANGE"),
         ("monitor", "0,1", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", "1.5", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", "-1", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", str(2**63), "SETTING_OUT_OF_RANGE"),
+        ("order_seed.0", "1", "UNKNOWN_SETTING"),
     ],
 )
 def test_wrong_words_are_refused(key: str, value: str, reason: str) -> None:

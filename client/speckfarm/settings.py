@@ -45,6 +45,7 @@ class SettingOptions(TypedDict, total=False):
     swap_xy: bool
     slow_clock_hz: float | None  # None: biases do nothing
     state: Literal["reset", "keep"]  # what happens to neurons between recordings
+    order_seed: int | None  # of what is unknown in the chip's order; None: a fixed order
 
 
 Number = TypeVar("Number", bound=int)
@@ -113,6 +114,7 @@ def settings_dict(settings: pb.Settings) -> dict[str, object]:
         "swap_xy": settings.swap_xy,
         "slow_clock_hz": settings.slow_clock_hz if settings.HasField("slow_clock_hz") else None,
         "state": _word(STATES, settings.state, "reset"),
+        "order_seed": settings.order_seed if settings.HasField("order_seed") else None,
     }
 
 
@@ -191,6 +193,11 @@ def _set_state(settings: pb.Settings, value: object) -> None:
     settings.state = _number(STATES, value, "state")
 
 
+def _set_order_seed(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        settings.order_seed = _whole(value)
+
+
 _WRITERS = {
     "reset": _set_reset,
     "lower_clip": _set_lower_clip,
@@ -205,6 +212,7 @@ _WRITERS = {
     "swap_xy": _set_swap_xy,
     "slow_clock_hz": _set_slow_clock_hz,
     "state": _set_state,
+    "order_seed": _set_order_seed,
 }
 _EXAMPLES = {
     "reset": 'reset="zero" or reset={"all": "zero", 2: "subtract"}',
@@ -220,6 +228,7 @@ _EXAMPLES = {
     "swap_xy": "swap_xy=True",
     "slow_clock_hz": "slow_clock_hz=1000",
     "state": 'state="keep"',
+    "order_seed": "order_seed=1",
 }
 
 

@@ -78,6 +78,7 @@ def build_configuration(
         polarity=settings.polarity if dvs is None else "keep",
         slow_clock_hz=None if settings.slow_clock_hz is None else float(settings.slow_clock_hz),
         keep_state=settings.state == "keep",
+        order_seed=settings.order_seed,
         settings=settings.canonical(),
     )
 

@@ -79,6 +79,7 @@ def with_settings(configuration: Configuration, settings: Settings) -> Configura
         polarity=settings.polarity if dvs is None else "keep",
         slow_clock_hz=None if clock is None else float(clock),
         keep_state=settings.state == "keep",
+        order_seed=settings.order_seed,
         settings=settings.canonical(),
         vendor=_without_intervals(configuration, settings),
     )

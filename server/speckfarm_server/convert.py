@@ -37,7 +37,7 @@ def _read_settings(data: bytes) -> Settings:
     message = settings_pb2.Settings.FromString(data)
     optional = {
         name: getattr(message, name)
-        for name in ("lower_clip", "input_dt_us", "slow_clock_hz")
+        for name in ("lower_clip", "input_dt_us", "slow_clock_hz", "order_seed")
         if message.HasField(name)
     }
     return Settings(
@@ -91,6 +91,7 @@ def _write_settings(canonical: str) -> settings_pb2.Settings:
         mirror_x="x" in settings.mirror,
         mirror_y="y" in settings.mirror,
         swap_xy=settings.swap_xy,
+        order_seed=settings.order_seed,
     )
 
 

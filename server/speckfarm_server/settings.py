@@ -22,8 +22,9 @@ MIRRORS = ("off", "x", "y", "xy")
 INPUT_POOLINGS = (1, 2, 4)  # of every chip, Datasheet section 3
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
-    "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state",
+    "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state", "order_seed",
 )  # fmt: skip
+MAX_SEED = 2**63 - 1  # what the wire carries
 PER_LAYER = ("reset", "decimator", "cores")
 
 
@@ -45,6 +46,7 @@ class Settings:
     swap_xy: bool = False  # after the mirror
     slow_clock_hz: float | None = None
     state: str = "reset"
+    order_seed: int | None = None  # of what is unknown in the chip's order; None: a fixed order
 
     def __post_init__(self) -> None:
         problems = [problem for rule in _RULES for problem in rule(self)]
@@ -80,6 +82,7 @@ class Settings:
             "swap_xy": self.swap_xy,
             "slow_clock_hz": _float(self.slow_clock_hz),
             "state": self.state,
+            "order_seed": self.order_seed,
         }
         return json.dumps(plain, sort_keys=True)
 
@@ -138,7 +141,7 @@ def _parse_plain(key: str, value: str) -> object:
         raise _out_of_range(key, f"name the layer, e.g. {key}.0", found=value)
     if value == "off":
         return None
-    return _parse(float, key, value)
+    return _parse(int if key == "order_seed" else float, key, value)
 
 
 def _parse(kind: type[int] | type[float], key: str, text: str) -> int | float:
@@ -246,6 +249,8 @@ def _check_numbers(s: Settings) -> _Problems:
     if s.slow_clock_hz is not None and not low <= s.slow_clock_hz <= high:
         text = f"found {s.slow_clock_hz}; {low:g} to {high:g} Hz, or off"
         problems.append(("slow_clock_hz", text))
+    if s.order_seed is not None and not 0 <= s.order_seed <= MAX_SEED:
+        problems.append(("order_seed", f"found {s.order_seed}; 0 to {MAX_SEED}, or off"))
     return problems
 
 
