@@ -29,6 +29,7 @@ def test_a_realistic_network_is_deployable_without_warnings() -> None:
     assert [need.kernel_entries for need in made.layers] == [512, 8192, 32768, 16384]
     assert [need.neuron_entries for need in made.layers] == [65536, 32768, 4096, 10]
     assert made.layers[0].output_shape == (16, 34, 34)
+    assert [need.sources for need in made.layers] == [(), (0,), (1,), (2,)]
 
 
 def test_nine_layers_fill_the_chip() -> None:

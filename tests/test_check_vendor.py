@@ -47,6 +47,7 @@ def test_a_sound_configuration_is_deployable_and_its_layers_are_named_after_core
     assert report.layers[0].kernel_entries == 2
     assert report.layers[1].output_shape == (3, 4, 4)
     assert report.layers[0].synops_limit == 30e6
+    assert [need.sources for need in report.layers] == [(), (0,)]
 
 
 def test_the_exit_layer_is_monitored_whatever_the_file_says() -> None:

@@ -296,7 +296,7 @@ def test_report_has_exactly_the_fields_of_the_contract() -> None:
     assert list(plain) == ["model", "chip", "deployable", "findings", "layers"]
     assert list(plain["layers"][0]) == [
         "layer", "name", "core", "kernel_entries", "neuron_entries", "synops_per_event",
-        "synops_limit",
+        "synops_limit", "sources",
     ]  # fmt: skip
     assert plain["layers"][0]["core"] is None
 

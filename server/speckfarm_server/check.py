@@ -19,7 +19,7 @@ from speckfarm_server.chip import Chip, CoreLimits
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.draft import Draft, drafts_of
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Network
+from speckfarm_server.network import INPUT, Network
 from speckfarm_server.place import Need, find_contention
 from speckfarm_server.quantise import QuantisedLayer
 from speckfarm_server.rules.camera import CAMERA_RULES, check_camera, explained_by
@@ -67,6 +67,7 @@ class LayerNeed:
     synops_per_event: float
     synops_limit: float  # per second, of its core or of the slowest one; soft
     output_shape: tuple[int, int, int]  # f, h, w before pooling
+    sources: tuple[int, ...] = ()  # layers whose spikes enter, ascending; (): recorded events alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -254,8 +255,13 @@ def _layer_needs(drafts: Sequence[Draft], network: Network, chip: Chip) -> tuple
                     _saturated(height, _LARGEST_INT32),
                     _saturated(width, _LARGEST_INT32),
                 ),
+                sources=_sources(network, core.layer),
             )
     return tuple(needs[layer] for layer in sorted(needs))
+
+
+def _sources(network: Network, layer: int) -> tuple[int, ...]:
+    return tuple(sorted({source.layer for source in network.layers[layer].sources} - {INPUT}))
 
 
 def _saturated(value: int, largest: int) -> int:

@@ -58,7 +58,7 @@ def check_configuration(configuration: Configuration, chip: Chip, settings: Sett
     report = Report(
         chip=chip.name,
         findings=ordered(_once(found)),
-        layers=tuple(_need(core, chip) for core in made.cores),
+        layers=tuple(_need(core, made, chip) for core in made.cores),
         configuration=made,
     )
     return report if report.deployable else replace(report, configuration=None)
@@ -179,7 +179,12 @@ def _name(core: CoreConfiguration) -> str:
     return f"core {core.core}"
 
 
-def _need(core: CoreConfiguration, chip: Chip) -> LayerNeed:
+def _need(core: CoreConfiguration, configuration: Configuration, chip: Chip) -> LayerNeed:
+    sources = [
+        source.layer
+        for source in configuration.cores
+        if any(to.enable and to.core == core.core for to in source.destinations)
+    ]
     return LayerNeed(
         layer=core.layer,
         name=_name(core),
@@ -189,6 +194,7 @@ def _need(core: CoreConfiguration, chip: Chip) -> LayerNeed:
         synops_per_event=synops_per_event(core),
         synops_limit=chip.cores[core.core].synops_per_s,
         output_shape=core.output_shape,
+        sources=tuple(sorted(sources)),
     )
 
 

@@ -163,6 +163,7 @@ def layer_message(need: LayerNeed) -> models_pb2.LayerReport:
         synops_per_event=need.synops_per_event,
         synops_limit=need.synops_limit,
         output_shape=need.output_shape,
+        sources=need.sources,
     )
 
 
