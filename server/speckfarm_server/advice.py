@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from speckfarm_server.build import lower_clip_of
-from speckfarm_server.chip import Chip
+from speckfarm_server.chip import READOUT_CLASSES, READOUT_STRIDE, Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Int8Array
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
@@ -20,10 +20,6 @@ from speckfarm_server.rules.core import Problem
 from speckfarm_server.rules.network import current_factor
 from speckfarm_server.rules.tables import finding
 from speckfarm_server.settings import Settings
-
-# The readout layer: classes it tells apart (sinabs' readout notebook), and the erratum that core
-# channel 4(n - 1) feeds class n (sinabs docs, speck/faqs/chip_errata.md, speck2e and speck2f).
-READOUT_CLASSES, READOUT_STRIDE = 15, 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
