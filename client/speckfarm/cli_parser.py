@@ -110,6 +110,10 @@ def _add_model_commands(commands: Subparsers) -> None:
     run.add_argument("recordings", metavar="RECORDING", nargs="+", help="recording file, or digest")
     _add_queue(run)
     run.add_argument("--keep-lags", action="store_true", help="keep every lag beside the result")
+    run.add_argument(
+        "--vary", metavar="N", type=limit,
+        help="run N more times with the unknown order varied; show how much the outputs vary",
+    )  # fmt: skip
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")
@@ -133,6 +137,10 @@ def _add_bench(commands: Subparsers) -> None:
         help="a setting and its values, e.g. decimator.0=off,2,4; may be repeated",
     )  # fmt: skip
     bench.add_argument("--csv", metavar="FILE", help="write the table to a file as well")
+    bench.add_argument(
+        "--variation", action="store_true",
+        help="show how much outputs vary between the points instead of the table",
+    )  # fmt: skip
     bench.add_argument("--resume", metavar="ID", help="attach to an existing benchmark again")
     _add_kind(bench)
     _add_waiting(bench)
