@@ -170,9 +170,9 @@ def test_what_does_not_go_with_vary_is_refused(
 
 @pytest.mark.parametrize("runs", [0, -1, 1.5, True, "2"])
 def test_the_number_of_runs_is_a_whole_number_from_1(small: SmallFarm, runs: Any) -> None:
-    with speckfarm.connect(small.address, "secret") as farm:
-        with pytest.raises(speckfarm.BadRequest, match="a whole number from 1"):
-            farm.vary(b"model", b"r", runs=runs)
+    wanted = pytest.raises(speckfarm.BadRequest, match="a whole number from 1")
+    with speckfarm.connect(small.address, "secret") as farm, wanted:
+        farm.vary(b"model", b"r", runs=runs)
 
 
 def speak(server: FarmProcess, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
