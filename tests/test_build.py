@@ -53,6 +53,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"state": "keep"},
     {"order_seed": 0},
     {"order_seed": 1},
+    {"slow_clock_hz": 100.0, "readout_threshold": 0},
+    {"slow_clock_hz": 100.0, "readout_threshold": 0, "readout_average": 16},
 ]
 
 

@@ -66,7 +66,11 @@ def test_all_faults_are_reported_at_once_errors_first_then_by_layer() -> None:
         (2, "OUTPUT_FEATURES_OUT_OF_RANGE"),
         (2, "KERNEL_MEMORY_EXCEEDED"),
     ]
-    assert found(made, Severity.WARNING) == [(0, "BIAS_IS_LEAK"), (1, "WEIGHT_TWICE_THRESHOLD")]
+    assert found(made, Severity.WARNING) == [
+        (0, "BIAS_IS_LEAK"),
+        (1, "WEIGHT_TWICE_THRESHOLD"),
+        (1, "STATE_MAY_SATURATE"),
+    ]
     assert all(f.reason in REASONS and f.severity is REASONS[f.reason] for f in made.findings)
 
 

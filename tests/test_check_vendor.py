@@ -99,6 +99,8 @@ def test_without_settings_the_file_stands() -> None:
         ("crop", (0, 0, 64, 64)),
         ("mirror", "x"),
         ("swap_xy", True),
+        ("readout_threshold", 0),
+        ("readout_average", 16),
     ],
 )
 def test_a_setting_that_a_file_has_decided_is_refused_by_name(name: str, value: object) -> None:

@@ -86,6 +86,8 @@ def test_every_setting_reaches_its_field() -> None:
         "slow_clock_hz": 500.0,
         "state": "keep",
         "order_seed": 0,
+        "readout_threshold": 0,
+        "readout_average": 32,
     })
 
     assert settings_dict(settings) == {
@@ -104,6 +106,8 @@ def test_every_setting_reaches_its_field() -> None:
         "slow_clock_hz": 500.0,
         "state": "keep",
         "order_seed": 0,
+        "readout_threshold": 0,
+        "readout_average": 32,
     }
 
 
@@ -117,6 +121,8 @@ def test_absent_settings_are_sent_as_absent_and_shown_as_defaults() -> None:
     assert settings_dict(settings)["crop"] is None
     assert settings_dict(settings)["mirror"] == "off"
     assert settings_dict(settings)["order_seed"] is None
+    assert settings_dict(settings)["readout_threshold"] is None
+    assert settings_dict(settings)["readout_average"] == 1
 
 
 def test_one_input_pooling_is_for_both_axes() -> None:
@@ -126,8 +132,12 @@ def test_one_input_pooling_is_for_both_axes() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz", "order_seed"]
-)
+    "key",
+    [
+        "reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz", "order_seed",
+        "readout_threshold",
+    ],
+)  # fmt: skip
 def test_none_leaves_a_setting_out(key: str) -> None:
     assert build_settings({key: None}) == settings_pb2.Settings()
 
@@ -143,6 +153,11 @@ CAMERA_FLAGS: list[tuple[list[str], dict[str, object]]] = [
     (["--swap-xy"], {"swap_xy": True}),
     (["--lower-clip", "-0.5"], {"lower_clip": -0.5}),
     (["--lower-clip", "off"], {}),
+    (
+        ["--readout-threshold", "0", "--readout-average", "16"],
+        {"readout_threshold": 0, "readout_average": 16},
+    ),
+    (["--readout-threshold", "off", "--readout-average", "off"], {}),
     ([], {}),
 ]
 
@@ -207,6 +222,8 @@ def test_a_misspelt_setting_names_the_nearest_one() -> None:
         ("order_seed", 1.5),
         ("order_seed", True),
         ("order_seed", 2**63),
+        ("readout_threshold", 1.5),
+        ("readout_average", None),
     ],
 )
 def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: object) -> None:

@@ -31,6 +31,8 @@ LEGAL = st.builds(
     slow_clock_hz=st.none() | st.floats(10, 10_000),
     state=st.sampled_from(["reset", "keep"]),
     order_seed=st.none() | st.integers(0, 2**63 - 1),
+    readout_threshold=st.none() | st.integers(0, 65535),
+    readout_average=st.sampled_from([1, 16, 32]),
 )
 
 
@@ -82,6 +84,9 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
     ("state", {"state": "forget"}),
     ("order_seed", {"order_seed": -1}),
     ("order_seed", {"order_seed": 2**63}),
+    ("readout_threshold", {"readout_threshold": -1}),
+    ("readout_threshold", {"readout_threshold": 65_536}),
+    ("readout_average", {"readout_average": 2}),
 ]
 
 
@@ -143,6 +148,14 @@ def test_settings_of_an_earlier_version_have_no_order_seed() -> None:
     assert from_canonical(json.dumps(plain)) == Settings()
 
 
+def test_settings_of_an_earlier_version_have_no_readout() -> None:
+    plain = json.loads(Settings(readout_threshold=7, readout_average=16).canonical())
+
+    del plain["readout_threshold"], plain["readout_average"]
+
+    assert from_canonical(json.dumps(plain)) == Settings()
+
+
 WORDS: list[tuple[str, str, Settings]] = [
     ("reset", "zero", Settings(reset="zero")),
     ("reset.1", "zero", Settings(layer_reset={1: "zero"})),
@@ -171,6 +184,10 @@ WORDS: list[tuple[str, str, Settings]] = [
     ("state", "keep", Settings(state="keep")),
     ("order_seed", "0", Settings(order_seed=0)),
     ("order_seed", "off", Settings()),
+    ("readout_threshold", "5", Settings(readout_threshold=5)),
+    ("readout_threshold", "off", Settings()),
+    ("readout_average", "16", Settings(readout_average=16)),
+    ("readout_average", "off", Settings()),
 ]
 
 
@@ -211,6 +228,8 @@ def test_a_key_replaces_what_was_set_before() -> None:
         ("order_seed", "-1", "SETTING_OUT_OF_RANGE"),
         ("order_seed", str(2**63), "SETTING_OUT_OF_RANGE"),
         ("order_seed.0", "1", "UNKNOWN_SETTING"),
+        ("readout_threshold", "65536", "SETTING_OUT_OF_RANGE"),
+        ("readout_average", "8", "SETTING_OUT_OF_RANGE"),
     ],
 )
 def test_wrong_words_are_refused(key: str, value: str, reason: str) -> None:

@@ -110,4 +110,12 @@ SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
         "metavar": "N", "type": whole_number_or_off,
         "help": "draw what is unknown in the chip's order from this seed (simulated boards)",
     },
+    "--readout-threshold": {
+        "metavar": "N", "type": whole_number_or_off,
+        "help": "use the chip's readout layer: tell the class above N spikes per slow-clock tick",
+    },
+    "--readout-average": {
+        "metavar": "TICKS", "type": whole_number_or_off,
+        "help": "ticks over which the readout layer averages: 1, 16 or 32",
+    },
 }  # fmt: skip

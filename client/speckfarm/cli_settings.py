@@ -27,6 +27,8 @@ def setting_options(args: argparse.Namespace) -> SettingOptions:
         "slow_clock_hz": args.slow_clock_hz,
         "state": args.state,
         "order_seed": args.order_seed,
+        "readout_threshold": args.readout_threshold,
+        "readout_average": args.readout_average,
     }
     given = {key: value for key, value in found.items() if value not in (None, {}, "off")}
     if args.polarity:

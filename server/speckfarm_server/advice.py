@@ -217,7 +217,8 @@ def lower_clip_differs(view: View) -> Iterator[Problem]:
 def readout_channels(view: View) -> Iterator[Problem]:
     """The readout layer has 15 classes, and hears every fourth channel only (erratum of 2e/2f)."""
     classes = view.core.output_shape[0]
-    if not view.is_exit or _is_spread(view.integers.weights):
+    is_used = view.settings.readout_threshold is not None  # then rules/readout.py speaks
+    if not view.is_exit or is_used or _is_spread(view.integers.weights):
         return
     if classes > READOUT_CLASSES:
         text = (

@@ -30,6 +30,9 @@ from speckfarm_server.rules.network import (
     POOLING_RULES,
     check_network,
 )
+from speckfarm_server.rules.readout import READOUT_RULES, check_readout
+from speckfarm_server.rules.simulated import TWIN_REFUSES, twin_refuses
+from speckfarm_server.rules.state import MAY_SATURATE, may_saturate
 from speckfarm_server.rules.tables import FARM_RULES, RULES, apply_farm_rules, apply_rules, finding
 from speckfarm_server.settings import Settings
 
@@ -48,6 +51,9 @@ REASONS: Mapping[str, Severity] = {
         Severity.ERROR,
     ),
     **{reason: severity for reason, (severity, _) in ADVICE.items()},
+    **{reason: severity for reason, (severity, _) in READOUT_RULES.items()},
+    TWIN_REFUSES: Severity.WARNING,
+    MAY_SATURATE: Severity.WARNING,
     "INPUT_FEATURES_SILENT": Severity.WARNING,
     "SYNOPS_PER_EVENT": Severity.INFO,
 }
@@ -94,6 +100,9 @@ def check(network: Network, chip: Chip, settings: Settings) -> Report:
         found += advise(network, integers, draft.configuration, settings)
     if len(drafts) == 1:
         found += silent_features(drafts[0].configuration)
+        found += check_readout(drafts[0].configuration, chip, settings)
+        found += twin_refuses(drafts[0].configuration)
+        found += may_saturate(drafts[0].configuration, chip)
         found.append(synops_of_network(drafts[0].configuration, chip))
     found += _unusable_numbers(integers, found)
     needs = _layer_needs(drafts, network, chip)

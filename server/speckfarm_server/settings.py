@@ -23,9 +23,13 @@ INPUT_POOLINGS = (1, 2, 4)  # of every chip, Datasheet section 3
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
     "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state", "order_seed",
+    "readout_threshold", "readout_average",
 )  # fmt: skip
 MAX_SEED = 2**63 - 1  # what the wire carries
+LARGEST_THRESHOLD = 65535  # of the readout layer: 16 bits, Datasheet section 3.2.5
+READOUT_AVERAGES = (1, 16, 32)
 PER_LAYER = ("reset", "decimator", "cores")
+WHOLE = ("order_seed", "readout_threshold", "readout_average")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Settings:
     slow_clock_hz: float | None = None
     state: str = "reset"
     order_seed: int | None = None  # of what is unknown in the chip's order; None: a fixed order
+    readout_threshold: int | None = None  # spikes per tick; None: the readout layer is off
+    readout_average: int = 1  # ticks
 
     def __post_init__(self) -> None:
         problems = [problem for rule in _RULES for problem in rule(self)]
@@ -83,6 +89,8 @@ class Settings:
             "slow_clock_hz": _float(self.slow_clock_hz),
             "state": self.state,
             "order_seed": self.order_seed,
+            "readout_threshold": self.readout_threshold,
+            "readout_average": self.readout_average,
         }
         return json.dumps(plain, sort_keys=True)
 
@@ -140,8 +148,8 @@ def _parse_plain(key: str, value: str) -> object:
     if key in ("decimator", "cores"):
         raise _out_of_range(key, f"name the layer, e.g. {key}.0", found=value)
     if value == "off":
-        return None
-    return _parse(int if key == "order_seed" else float, key, value)
+        return READOUT_AVERAGES[0] if key == "readout_average" else None
+    return _parse(int if key in WHOLE else float, key, value)
 
 
 def _parse(kind: type[int] | type[float], key: str, text: str) -> int | float:
@@ -275,6 +283,17 @@ def _check_camera(s: Settings) -> _Problems:
     return problems
 
 
+def _check_readout(s: Settings) -> _Problems:
+    problems = []
+    if s.readout_threshold is not None and not 0 <= s.readout_threshold <= LARGEST_THRESHOLD:
+        text = f"found {s.readout_threshold}; 0 to {LARGEST_THRESHOLD} spikes per tick, or off"
+        problems.append(("readout_threshold", text))
+    if s.readout_average not in READOUT_AVERAGES:
+        problems.append(("readout_average", f"found {s.readout_average}; 1, 16 or 32 ticks"))
+    return problems
+
+
 _RULES = (
-    _check_words, _check_layers, _check_decimator, _check_cores, _check_numbers, _check_camera
+    _check_words, _check_layers, _check_decimator, _check_cores, _check_numbers, _check_camera,
+    _check_readout,
 )  # fmt: skip

@@ -20,6 +20,12 @@ BLOCK_TICKS = 4096  # that are computed together; bounds temporaries
 NO_PINS = np.empty(0, PIN_DTYPE)
 
 
+def readout_for(configuration: Configuration) -> Readout | None:
+    """The readout layer of a configuration; None if it is not used, or has no clock to tick."""
+    is_used = readout_of(configuration, find_chip(configuration.chip)) is not None
+    return Readout(configuration) if is_used and configuration.slow_clock_hz is not None else None
+
+
 class Readout:
     """Counters, averages and comparison of one configured readout layer."""
 
