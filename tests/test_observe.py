@@ -85,3 +85,15 @@ def test_the_first_layer_has_none_before_it_to_decimate() -> None:
 
     assert "decimator" not in first.message
     assert "decimator on the layer before" in third.message
+
+
+def test_states_that_left_their_16_bits_are_counted() -> None:
+    quiet = replace(LAYER, synops=None, peak_synops_per_s=None)
+
+    [finding] = observe([recording(0)], [replace(quiet, saturated=70_000)])
+
+    assert (finding.reason, finding.layer) == ("STATE_SATURATED", 3)
+    assert finding.message.startswith("70,000 times")
+    assert finding.metadata == {"saturated": "70000"}
+    for none in (0, None):
+        assert observe([recording(0)], [replace(quiet, saturated=none)]) == ()

@@ -11,13 +11,15 @@ from speckfarm_server.job_result import LayerActivity, RecordingResult
 def observe(
     recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
 ) -> tuple[Finding, ...]:
-    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, SYNOPS_ABOVE_LIMIT; the remark SYNOPS_RATE.
+    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, STATE_SATURATED, SYNOPS_ABOVE_LIMIT; the remark
+    SYNOPS_RATE.
 
     None for a run without recordings, and no rates where nothing counted synaptic operations.
     """
     if not recordings:
         return ()
-    return (*_silent(recordings), *_labels(recordings), *_above_limit(layers), *_rates(layers))
+    figures = (*_saturated(layers), *_above_limit(layers), *_rates(layers))
+    return (*_silent(recordings), *_labels(recordings), *figures)
 
 
 def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
@@ -56,6 +58,25 @@ def _labels(recordings: Sequence[RecordingResult]) -> list[Finding]:
             ),
             metadata={"found": str(max(beyond)), "allowed": str(classes - 1)},
         )
+    ]
+
+
+def _saturated(layers: Sequence[LayerActivity]) -> list[Finding]:
+    return [
+        Finding(
+            reason="STATE_SATURATED",
+            severity=Severity.WARNING,
+            layer=layer.layer,
+            message=(
+                f"{layer.saturated:,} times a neuron's state would have left its 16 bits and "
+                "stayed at their end instead, as the simulator assumes of the chip: charge was "
+                "lost, and a chip may do otherwise. Keep weights below the threshold, and thresholds well "
+                "inside -32,768 and 32,767"
+            ),
+            metadata={"saturated": str(layer.saturated)},
+        )
+        for layer in layers
+        if layer.saturated
     ]
 
 
