@@ -70,8 +70,8 @@ def _saturated(layers: Sequence[LayerActivity]) -> list[Finding]:
             message=(
                 f"{layer.saturated:,} times a neuron's state would have left its 16 bits and "
                 "stayed at their end instead, as the simulator assumes of the chip: charge was "
-                "lost, and a chip may do otherwise. Keep weights below the threshold, and thresholds well "
-                "inside -32,768 and 32,767"
+                "lost, and a chip may do otherwise. Keep weights below the threshold, and "
+                "thresholds well inside -32,768 and 32,767"
             ),
             metadata={"saturated": str(layer.saturated)},
         )
