@@ -210,3 +210,11 @@ def test_what_is_not_reported_is_no_readout() -> None:
 def test_without_a_slow_clock_there_is_no_readout() -> None:
     with pytest.raises(ValueError, match="a slow clock"):
         Readout(replace(with_readout(), slow_clock_hz=None))
+
+
+def test_a_readout_hears_a_monitored_layer_only() -> None:
+    made = with_readout()
+    unheard = replace(made.cores[0], monitor_enable=False)
+
+    with pytest.raises(ValueError, match="layer 0 feeds the readout, which hears what monitors"):
+        Readout(replace(made, cores=(unheard,)))

@@ -35,6 +35,8 @@ class Readout:
         if told is None or configuration.slow_clock_hz is None:
             raise ValueError("no readout: it needs an exit core that sends to it, and a slow clock")
         [(core, self._way)] = readout_ways(configuration, chip)
+        if not core.monitor_enable:
+            raise ValueError(f"layer {core.layer} feeds the readout, which hears what monitors see")
         self.layer = core.layer  # whose spikes it takes
         self._threshold, self._average = told.threshold, told.average
         self._period_ns = max(1, round(SECOND_NS / configuration.slow_clock_hz))
