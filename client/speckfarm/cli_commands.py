@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speckfarm import cli_answers as answers
+from speckfarm.cli_advise import advise
 from speckfarm.cli_bench import bench, vary
 from speckfarm.cli_configuration import configuration
 from speckfarm.cli_output import Answer, Screen, bytes_words
+from speckfarm.cli_plot import plot
 from speckfarm.cli_settings import job_options, setting_options
 from speckfarm.cli_wait import JobLines, interruptible
 from speckfarm.errors import BadRequest
@@ -188,7 +190,7 @@ def _follow(job: Job, args: argparse.Namespace, screen: Screen) -> None:
 COMMANDS: dict[str, Callable[[Farm, argparse.Namespace, Screen], object]] = {
     each.__name__: each
     for each in (
-        check, run, flash, configuration, bench, jobs, show, watch, cancel, result, boards, models,
-        recordings, benches, usage, latency, info,
+        check, run, flash, configuration, bench, advise, plot, jobs, show, watch, cancel, result,
+        boards, models, recordings, benches, usage, latency, info,
     )
 }  # fmt: skip

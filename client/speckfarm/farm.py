@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from speckfarm.advice import Advice, AdviceStep
+from speckfarm.advise import Runs, advise
 from speckfarm.benchmark import Benchmark
 from speckfarm.configuration import fetch_configuration
 from speckfarm.connection import Connection
@@ -14,17 +16,21 @@ from speckfarm.create import create_benchmark, create_job
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
 from speckfarm.lists import (
+    drain_board,
     list_benchmarks,
+    list_boards,
     list_jobs,
     list_latency,
     list_models,
     list_recordings,
     list_usage,
+    undrain_board,
 )
 from speckfarm.operands import ModelLike, RecordingLike, model_name, upload_model
 from speckfarm.options import GridOptions, JobOptions
 from speckfarm.profile import find_endpoint
 from speckfarm.report import Report, read_report
+from speckfarm.result import Result
 from speckfarm.rows import (
     Board,
     LatencyRow,
@@ -32,18 +38,10 @@ from speckfarm.rows import (
     Recording,
     ServerInfo,
     UsageRow,
-    read_board,
     read_info,
 )
 from speckfarm.settings import SettingOptions, build_settings
-from speckfarm.v1 import (
-    benchmarks_pb2,
-    boards_pb2,
-    info_pb2,
-    jobs_pb2,
-    models_pb2,
-)
-from speckfarm.words import state_number
+from speckfarm.v1 import benchmarks_pb2, info_pb2, jobs_pb2, models_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -165,13 +163,7 @@ class Farm:
 
         >>> waiting = farm.jobs(states=["QUEUED"], limit=10)
         """
-        request = jobs_pb2.ListJobsRequest(
-            page_size=limit,
-            states=[state_number(state) for state in states],
-            user=user or "",
-            benchmark=benchmark or "",
-        )
-        return list_jobs(self._connection, request, limit)
+        return list_jobs(self._connection, states, user, benchmark, limit=limit)
 
     def benchmark(
         self,
@@ -215,6 +207,28 @@ class Farm:
         seeds = {"order_seed": [None, *range(1, runs + 1)]}
         return create_benchmark(self._connection, [model], recordings, sweep=seeds, options=options)
 
+    def advise(
+        self,
+        model: ModelLike,
+        *recordings: RecordingLike,
+        max_runs: int | None = None,
+        timeout: float | None = None,
+        observer: Callable[[AdviceStep], None] | None = None,
+        wait: Callable[[Job, float | None], Result] = Job.wait,
+        **options: Unpack[JobOptions],
+    ) -> Advice:
+        """Search for the least decimation that removes an overrun: jobs, one after the other.
+
+        It takes at most 1 + 8 runs for each layer that feeds another one, or `max_runs`, mostly 3
+        to 7, and 1 or 2 more that compare reset modes. `timeout` is in seconds, for all of them;
+        `observer` is shown every run, `wait` waits for its job. Raises as `run` and `Job.wait` do.
+
+        >>> advice = farm.advise("model.nir", "digits.npz", kind="simulated")
+        >>> verdict, decimator = advice.verdict, advice.decimator
+        """
+        runs = Runs(wait=wait, observer=observer, timeout=timeout)
+        return advise(self._connection, model, recordings, options, max_runs=max_runs, runs=runs)
+
     def find_benchmark(self, benchmark_id: str) -> Benchmark:
         """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
 
@@ -252,21 +266,15 @@ class Farm:
         >>> [board.board for board in farm.boards()]
         ['twin-0', 'twin-1']
         """
-        request = boards_pb2.ListBoardsRequest()
-        answer = self._connection.call(self._connection.boards.ListBoards, request)
-        return [read_board(board) for board in answer.boards]
+        return list_boards(self._connection)
 
     def drain(self, board: str) -> Board:
         """Take a board out of service after its current job; kept over restarts."""
-        request = boards_pb2.DrainBoardRequest(board=board)
-        answer = self._connection.call(self._connection.boards.DrainBoard, request)
-        return read_board(answer.board)
+        return drain_board(self._connection, board)
 
     def undrain(self, board: str) -> Board:
         """Put a board back into service."""
-        request = boards_pb2.UndrainBoardRequest(board=board)
-        answer = self._connection.call(self._connection.boards.UndrainBoard, request)
-        return read_board(answer.board)
+        return undrain_board(self._connection, board)
 
     def models(self, *, limit: int = 50) -> list[Model]:
         """Registered models, newest first."""

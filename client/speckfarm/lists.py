@@ -11,18 +11,27 @@ from speckfarm.benchmark import Benchmark
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
 from speckfarm.rows import (
+    Board,
     LatencyRow,
     Model,
     Recording,
     UsageRow,
+    read_board,
     read_latency_row,
     read_model,
     read_recording,
     read_usage_row,
 )
 from speckfarm.times import since_timestamp
-from speckfarm.v1 import benchmarks_pb2, jobs_pb2, models_pb2, recordings_pb2, usage_pb2
-from speckfarm.words import latency_group, usage_group
+from speckfarm.v1 import (
+    benchmarks_pb2,
+    boards_pb2,
+    jobs_pb2,
+    models_pb2,
+    recordings_pb2,
+    usage_pb2,
+)
+from speckfarm.words import latency_group, state_number, usage_group
 
 if TYPE_CHECKING:
     from speckfarm.connection import Connection
@@ -32,8 +41,21 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def list_jobs(connection: Connection, request: jobs_pb2.ListJobsRequest, limit: int) -> list[Job]:
-    """Jobs that the request asks for, at most `limit`."""
+def list_jobs(
+    connection: Connection,
+    states: Iterable[str],
+    user: str | None,
+    benchmark: str | None,
+    *,
+    limit: int,
+) -> list[Job]:
+    """At most `limit` jobs of these states, this user, this benchmark."""
+    request = jobs_pb2.ListJobsRequest(
+        page_size=limit,
+        states=[state_number(state) for state in states],
+        user=user or "",
+        benchmark=benchmark or "",
+    )
     pages = connection.pages(connection.jobs.ListJobs, request)
     found = (message for page in pages for message in page.jobs)
     return [Job(connection, message) for message in _first(found, limit)]
@@ -45,6 +67,24 @@ def list_benchmarks(connection: Connection, limit: int) -> list[Benchmark]:
     pages = connection.pages(connection.benchmarks.ListBenchmarks, request)
     found = (message for page in pages for message in page.benchmarks)
     return [Benchmark(connection, message) for message in _first(found, limit)]
+
+
+def list_boards(connection: Connection) -> list[Board]:
+    """All boards."""
+    answer = connection.call(connection.boards.ListBoards, boards_pb2.ListBoardsRequest())
+    return [read_board(board) for board in answer.boards]
+
+
+def drain_board(connection: Connection, board: str) -> Board:
+    """Take a board out of service; how it is now."""
+    request = boards_pb2.DrainBoardRequest(board=board)
+    return read_board(connection.call(connection.boards.DrainBoard, request).board)
+
+
+def undrain_board(connection: Connection, board: str) -> Board:
+    """Put a board back into service; how it is now."""
+    request = boards_pb2.UndrainBoardRequest(board=board)
+    return read_board(connection.call(connection.boards.UndrainBoard, request).board)
 
 
 def list_models(connection: Connection, limit: int) -> list[Model]:
