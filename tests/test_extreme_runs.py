@@ -151,7 +151,7 @@ def test_ten_million_events_in_a_millisecond_need_bounded_memory(
 
     assert result.recordings[0].input_events == 10_000_000
     assert result.recordings[0].duration_us == 999
-    assert peak_mib(own) - held_mib < 300  # 80 MB of them are the recording
+    assert peak_mib(own) - held_mib < 400  # 80 MB of them are the recording
     assert faults(own) == []
 
 
