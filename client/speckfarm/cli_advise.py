@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-runs", metavar="N", type=limit,
         help="at most N runs of the search; default 1 + 8 for each layer that feeds another one",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep-lags", action="store_true", help="keep every lag beside each result, for `plot`"
+    )
 
 
 def advise(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
