@@ -273,6 +273,29 @@ def test_the_queue_and_settings_of_the_user_go_with_every_run(
     assert len({request.request_id for request in small.jobs.values()}) == 5
 
 
+def test_the_timeout_is_for_all_runs_together(farm: speckfarm.Farm) -> None:
+    left: list[float | None] = []
+
+    def wait(job: speckfarm.Job, left_s: float | None) -> speckfarm.Result:
+        left.append(left_s)
+        return job.wait(left_s)
+
+    farm.advise(b"model", EVENTS, timeout=60.0, wait=wait)
+
+    assert len(left) == 5
+    assert all(each is not None and 0 < each <= 60 for each in left)
+    assert left == sorted(left, key=lambda each: -(each or 0.0))
+
+
+def test_a_search_that_takes_too_long_leaves_its_job_alone(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    with pytest.raises(speckfarm.WaitTimeout):
+        farm.advise(b"model", EVENTS, timeout=1e-6)
+
+    assert small.cancelled == []
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

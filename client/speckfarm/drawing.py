@@ -27,6 +27,7 @@ STYLE: dict[str, Any] = {
     "legend.edgecolor": "none", "legend.fontsize": 7, "svg.fonttype": "none", "pdf.fonttype": 42,
 }  # fmt: skip
 BINS = 60
+THINNED_ABOVE, FINEST_DOTS = 50_000, 4000  # points; dots along an axis that are told apart
 MANY_POINTS = 5000  # more are drawn as pixels in an SVG or PDF
 DPI, PREVIEW_DPI = 200, 120
 
@@ -61,7 +62,7 @@ def draw_lags(axes: Axes, lags: LagSeries) -> None:
     divisor, unit = _unit(float(np.abs(lags.lag_us).max()))
     is_many = len(lags.lag_us) > MANY_POINTS
     axes.plot(
-        lags.cause_us / 1e3, lags.lag_us / divisor, ".", color=BLUE, markersize=2.5,
+        *_distinct(lags.cause_us / 1e3, lags.lag_us / divisor), ".", color=BLUE, markersize=2.5,
         alpha=0.6, markeredgewidth=0, rasterized=is_many, label="output spike",
     )  # fmt: skip
     if lags.drift_us_per_s is not None:
@@ -108,12 +109,12 @@ def draw_raster(axes: Axes, found: Raster) -> None:
     ticks, names = [], []
     for number, band in enumerate(found.bands):
         colour = BLUE if band.is_exit else LAYER_COLOURS[number % len(LAYER_COLOURS)]
-        heights = band.feature if alone else number + 0.06 + 0.88 * _shares(band)
+        heights = np.asarray(band.feature if alone else _within(band, number), np.float64)
         is_many = len(heights) > MANY_POINTS
         axes.plot(
-            band.time_us / 1e3, heights, "|", color=colour, markersize=7 if alone else 3,
-            markeredgewidth=0.4 if is_many else 0.8, alpha=0.5 if is_many else 1.0,
-            rasterized=is_many,
+            *_distinct(band.time_us / 1e3, heights), "|", color=colour,
+            markersize=7 if alone else 3, markeredgewidth=0.4 if is_many else 0.8,
+            alpha=0.5 if is_many else 1.0, rasterized=is_many,
         )  # fmt: skip
         ticks.append(number + 0.5)
         names.append(f"layer {band.layer}\n{_features(band)}")
@@ -199,9 +200,20 @@ def _share(load: Load) -> float | None:
     return None if rate is None or not load.limit_per_s else rate / load.limit_per_s
 
 
-def _shares(band: Band) -> FloatArray:
-    """Features as shares of a band, the lowest at its bottom."""
-    return band.feature / max(band.features - 1, 1)
+def _distinct(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Points of which no two would fall on the same dot; few are all kept."""
+    if len(x) <= THINNED_ABOVE:
+        return x, y
+    span = np.array([np.ptp(x), np.ptp(y)])
+    dots = np.stack([x, y]) / np.where(span > 0, span, 1.0)[:, None] * FINEST_DOTS
+    _, kept = np.unique(dots.round().astype(np.int64), axis=1, return_index=True)
+    kept.sort()
+    return x[kept], y[kept]
+
+
+def _within(band: Band, number: int) -> FloatArray:
+    """Features spread over the band with this number, the lowest at its bottom."""
+    return number + 0.06 + 0.88 * band.feature / max(band.features - 1, 1)
 
 
 def _features(band: Band) -> str:
