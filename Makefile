@@ -12,7 +12,7 @@ COUNT ?= 20000
 MUTATIONS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sinabs test-pythons vendor fuzz check check-wheel protos clean
+.PHONY: help demo serve test test-sinabs test-pythons vendor fuzz check check-wheel docs-tables protos clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ check-wheel: ## build the wheel and try it in new environments: client alone, th
 
 test-pythons: ## all tests but kills and faults, on each Python from 3.10 to 3.13 that is installed
 	tools/test_pythons.sh
+
+docs-tables: $(VENV)/.dev ## bring the table of the twin's assumptions in docs/explanation/twin.md up to date
+	$(BIN)/python tools/assumptions_table.py --write
 
 protos: $(VENV)/.dev ## make client/speckfarm/v1 again after an edit of protos/
 	$(BIN)/python tools/generate_protos.py

@@ -51,6 +51,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"polarity": "merge"},
     {"slow_clock_hz": 100.0},
     {"state": "keep"},
+    {"order_seed": 0},
+    {"order_seed": 1},
+    {"slow_clock_hz": 100.0, "readout_threshold": 0},
+    {"slow_clock_hz": 100.0, "readout_threshold": 0, "readout_average": 16},
 ]
 
 

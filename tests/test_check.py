@@ -29,6 +29,7 @@ def test_a_realistic_network_is_deployable_without_warnings() -> None:
     assert [need.kernel_entries for need in made.layers] == [512, 8192, 32768, 16384]
     assert [need.neuron_entries for need in made.layers] == [65536, 32768, 4096, 10]
     assert made.layers[0].output_shape == (16, 34, 34)
+    assert [need.sources for need in made.layers] == [(), (0,), (1,), (2,)]
 
 
 def test_nine_layers_fill_the_chip() -> None:
@@ -65,7 +66,11 @@ def test_all_faults_are_reported_at_once_errors_first_then_by_layer() -> None:
         (2, "OUTPUT_FEATURES_OUT_OF_RANGE"),
         (2, "KERNEL_MEMORY_EXCEEDED"),
     ]
-    assert found(made, Severity.WARNING) == [(0, "BIAS_IS_LEAK"), (1, "WEIGHT_TWICE_THRESHOLD")]
+    assert found(made, Severity.WARNING) == [
+        (0, "BIAS_IS_LEAK"),
+        (1, "WEIGHT_TWICE_THRESHOLD"),
+        (1, "STATE_MAY_SATURATE"),
+    ]
     assert all(f.reason in REASONS and f.severity is REASONS[f.reason] for f in made.findings)
 
 

@@ -47,6 +47,7 @@ def test_a_sound_configuration_is_deployable_and_its_layers_are_named_after_core
     assert report.layers[0].kernel_entries == 2
     assert report.layers[1].output_shape == (3, 4, 4)
     assert report.layers[0].synops_limit == 30e6
+    assert [need.sources for need in report.layers] == [(), (0,)]
 
 
 def test_the_exit_layer_is_monitored_whatever_the_file_says() -> None:
@@ -67,6 +68,7 @@ def test_a_configuration_takes_the_settings_that_it_leaves_open() -> None:
         polarity="merge",
         slow_clock_hz=100,
         state="keep",
+        order_seed=3,
     ).configuration
 
     assert made is not None
@@ -74,6 +76,7 @@ def test_a_configuration_takes_the_settings_that_it_leaves_open() -> None:
     assert [each.decimator for each in made.cores] == [4, None]
     assert [each.monitor_enable for each in made.cores] == [True, True]
     assert (made.polarity, made.slow_clock_hz, made.keep_state) == ("merge", 100.0, True)
+    assert made.order_seed == 3
     assert Settings(polarity="merge").canonical() != made.settings != "{}"
 
 
@@ -96,6 +99,8 @@ def test_without_settings_the_file_stands() -> None:
         ("crop", (0, 0, 64, 64)),
         ("mirror", "x"),
         ("swap_xy", True),
+        ("readout_threshold", 0),
+        ("readout_average", 16),
     ],
 )
 def test_a_setting_that_a_file_has_decided_is_refused_by_name(name: str, value: object) -> None:

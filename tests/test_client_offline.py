@@ -85,6 +85,9 @@ def test_every_setting_reaches_its_field() -> None:
         "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
+        "order_seed": 0,
+        "readout_threshold": 0,
+        "readout_average": 32,
     })
 
     assert settings_dict(settings) == {
@@ -102,6 +105,9 @@ def test_every_setting_reaches_its_field() -> None:
         "swap_xy": True,
         "slow_clock_hz": 500.0,
         "state": "keep",
+        "order_seed": 0,
+        "readout_threshold": 0,
+        "readout_average": 32,
     }
 
 
@@ -114,6 +120,9 @@ def test_absent_settings_are_sent_as_absent_and_shown_as_defaults() -> None:
     assert settings_dict(settings)["input_pooling"] == [1, 1]
     assert settings_dict(settings)["crop"] is None
     assert settings_dict(settings)["mirror"] == "off"
+    assert settings_dict(settings)["order_seed"] is None
+    assert settings_dict(settings)["readout_threshold"] is None
+    assert settings_dict(settings)["readout_average"] == 1
 
 
 def test_one_input_pooling_is_for_both_axes() -> None:
@@ -122,7 +131,13 @@ def test_one_input_pooling_is_for_both_axes() -> None:
     assert (settings.input_pooling_y, settings.input_pooling_x) == (4, 4)
 
 
-@pytest.mark.parametrize("key", ["reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "reset", "lower_clip", "input_dt_us", "crop", "slow_clock_hz", "order_seed",
+        "readout_threshold",
+    ],
+)  # fmt: skip
 def test_none_leaves_a_setting_out(key: str) -> None:
     assert build_settings({key: None}) == settings_pb2.Settings()
 
@@ -138,6 +153,11 @@ CAMERA_FLAGS: list[tuple[list[str], dict[str, object]]] = [
     (["--swap-xy"], {"swap_xy": True}),
     (["--lower-clip", "-0.5"], {"lower_clip": -0.5}),
     (["--lower-clip", "off"], {}),
+    (
+        ["--readout-threshold", "0", "--readout-average", "16"],
+        {"readout_threshold": 0, "readout_average": 16},
+    ),
+    (["--readout-threshold", "off", "--readout-average", "off"], {}),
     ([], {}),
 ]
 
@@ -199,6 +219,11 @@ def test_a_misspelt_setting_names_the_nearest_one() -> None:
         ("crop", (0, 0, 2**40, 1)),
         ("mirror", "yx"),
         ("swap_xy", 1),
+        ("order_seed", 1.5),
+        ("order_seed", True),
+        ("order_seed", 2**63),
+        ("readout_threshold", 1.5),
+        ("readout_average", None),
     ],
 )
 def test_a_setting_that_cannot_be_sent_says_what_was_found(key: str, value: object) -> None:
@@ -288,7 +313,7 @@ def test_report_has_exactly_the_fields_of_the_contract() -> None:
     assert list(plain) == ["model", "chip", "deployable", "findings", "layers"]
     assert list(plain["layers"][0]) == [
         "layer", "name", "core", "kernel_entries", "neuron_entries", "synops_per_event",
-        "synops_limit",
+        "synops_limit", "sources",
     ]  # fmt: skip
     assert plain["layers"][0]["core"] is None
 

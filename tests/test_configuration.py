@@ -1,5 +1,7 @@
 """The digest of a configuration changes with every field and with nothing else."""
 
+import io
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -65,6 +67,7 @@ OTHER = {
     "polarity": "merge",
     "slow_clock_hz": 100.0,
     "keep_state": True,
+    "order_seed": 0,
     "settings": '{"reset": "zero"}',
 }
 
@@ -130,6 +133,7 @@ def test_a_configuration_survives_its_bytes() -> None:
         cores=(replace(made().cores[0], **OTHER_CORE), made().cores[1]),
         dvs=DvsConfiguration(**OTHER_DVS),
         vendor={"readout.threshold": 1},
+        order_seed=5,
     )
 
     read = from_bytes(to_bytes(full))
@@ -144,6 +148,21 @@ def test_arrays_survive_the_bytes() -> None:
 
     assert read.digest == made().digest
     assert np.array_equal(read.cores[0].weights, made().cores[0].weights)
+
+
+def test_a_configuration_that_an_earlier_version_stored_has_no_order_seed() -> None:
+    with np.load(io.BytesIO(to_bytes(replace(made(), order_seed=5)))) as file:
+        arrays = dict(file)
+    head = json.loads(arrays["head"].tobytes())
+    del head["order_seed"]
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    older = io.BytesIO()
+    np.savez(older, **arrays)
+
+    read = from_bytes(older.getvalue())
+
+    assert read.order_seed is None
+    assert read.digest == made().digest
 
 
 def test_a_core_is_found_by_its_number() -> None:

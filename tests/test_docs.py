@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 import speckfarm
-from speckfarm import benchmark, options, report, result, rows, settings
+from speckfarm import (
+    advice,
+    benchmark,
+    drawing,
+    options,
+    report,
+    result,
+    rows,
+    settings,
+    variation,
+)
 from tests.farm_process import FarmProcess
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +43,8 @@ ERRORS = [each for each in PUBLIC if isinstance(each, type) and issubclass(each,
 PARTS = [
     result.RecordingResult, result.LayerActivity, report.LayerReport, rows.Board, rows.Model,
     rows.Recording, rows.UsageRow, rows.LatencyRow, rows.ServerInfo, rows.ChipInfo,
-    settings.SettingOptions, options.JobOptions, options.GridOptions,
+    settings.SettingOptions, options.JobOptions, options.GridOptions, variation.Spread,
+    variation.RecordingVariation, advice.AdviceStep, drawing.Picture,
 ]  # fmt: skip
 CLASSES = [each for each in PUBLIC if isinstance(each, type) and each not in ERRORS] + PARTS
 
@@ -162,12 +173,17 @@ def answers(server: FarmProcess, digits_model: Path, one_digit: Path) -> dict[st
             "job": farm.job(job.id).to_dict(),
             "event": list(job.watch())[-1].to_dict(),
             "benchmark": grid.to_dict(),
+            "advice": farm.advise(digits_model, one_digit).to_dict(),
+            "variation": farm.vary(digits_model, one_digit, runs=1).wait().variation().to_dict(),
             "rows": {name: found[0].to_dict() for name, found in lists.items()},
             "info": farm.info().to_dict(),
         }
 
 
-@pytest.mark.parametrize("heading", ["check", "run", "job", "event", "benchmark", "rows", "info"])
+HEADINGS = ["check", "run", "job", "event", "benchmark", "variation", "advice", "rows", "info"]
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
 def test_json_has_the_documented_keys(heading: str, answers: dict[str, object]) -> None:
     _, _, rest = FORMATS.read_text().partition(f"\n### {heading}\n")
     block = re.search(r"^```json\n(.*?)^```", rest, re.MULTILINE | re.DOTALL)

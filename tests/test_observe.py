@@ -49,6 +49,15 @@ def test_recordings_without_output_are_counted_and_the_first_is_named() -> None:
     assert "'a recording'" in finding.message
 
 
+def test_the_layer_at_which_all_spikes_end_is_named() -> None:
+    layers = [replace(LAYER, layer=0), replace(LAYER, layer=1, output_spikes=0, input_spikes=1234)]
+
+    silent, *_ = observe([recording(-1)], layers)
+
+    assert "Spikes end at layer 1: 1,234 reached it, and it never fired" in silent.message
+    assert (silent.metadata["mute_layer"], silent.metadata["arrived"]) == ("1", "1234")
+
+
 def test_labels_that_the_network_cannot_predict_are_a_warning() -> None:
     [finding] = observe([recording(0, label=0), recording(0, label=3)], [])
 
@@ -85,3 +94,15 @@ def test_the_first_layer_has_none_before_it_to_decimate() -> None:
 
     assert "decimator" not in first.message
     assert "decimator on the layer before" in third.message
+
+
+def test_states_that_left_their_16_bits_are_counted() -> None:
+    quiet = replace(LAYER, synops=None, peak_synops_per_s=None)
+
+    [finding] = observe([recording(0)], [replace(quiet, saturated=70_000)])
+
+    assert (finding.reason, finding.layer) == ("STATE_SATURATED", 3)
+    assert finding.message.startswith("70,000 times")
+    assert finding.metadata == {"saturated": "70000"}
+    for none in (0, None):
+        assert observe([recording(0)], [replace(quiet, saturated=none)]) == ()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.chip import DECIMATOR_CODES
+from speckfarm_server.convert import settings_message, settings_of
 from speckfarm_server.errors import BadInput
 from speckfarm_server.settings import KEYS, Settings, from_canonical, with_key
 
@@ -30,6 +31,9 @@ LEGAL = st.builds(
     swap_xy=st.booleans(),
     slow_clock_hz=st.none() | st.floats(10, 10_000),
     state=st.sampled_from(["reset", "keep"]),
+    order_seed=st.none() | st.integers(0, 2**63 - 1),
+    readout_threshold=st.none() | st.integers(0, 65535),
+    readout_average=st.sampled_from([1, 16, 32]),
 )
 
 
@@ -38,6 +42,12 @@ LEGAL = st.builds(
 def test_canonical_text_reads_back_the_same(made: Settings) -> None:
     assert from_canonical(made.canonical()) == made
     assert from_canonical(made.canonical()).canonical() == made.canonical()
+
+
+@given(made=LEGAL)
+@settings(deadline=None)
+def test_settings_survive_the_wire(made: Settings) -> None:
+    assert settings_of(settings_message(made)) == made
 
 
 def test_equal_settings_have_equal_text() -> None:
@@ -79,6 +89,11 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
     ("slow_clock_hz", {"slow_clock_hz": 9.0}),
     ("slow_clock_hz", {"slow_clock_hz": 10_001.0}),
     ("state", {"state": "forget"}),
+    ("order_seed", {"order_seed": -1}),
+    ("order_seed", {"order_seed": 2**63}),
+    ("readout_threshold", {"readout_threshold": -1}),
+    ("readout_threshold", {"readout_threshold": 65_536}),
+    ("readout_average", {"readout_average": 2}),
 ]
 
 
@@ -132,6 +147,22 @@ def test_settings_of_an_earlier_version_have_no_camera_settings() -> None:
     assert from_canonical(stored) == Settings(reset="subtract", lower_clip=-1.0)
 
 
+def test_settings_of_an_earlier_version_have_no_order_seed() -> None:
+    plain = json.loads(Settings(order_seed=7).canonical())
+
+    del plain["order_seed"]
+
+    assert from_canonical(json.dumps(plain)) == Settings()
+
+
+def test_settings_of_an_earlier_version_have_no_readout() -> None:
+    plain = json.loads(Settings(readout_threshold=7, readout_average=16).canonical())
+
+    del plain["readout_threshold"], plain["readout_average"]
+
+    assert from_canonical(json.dumps(plain)) == Settings()
+
+
 WORDS: list[tuple[str, str, Settings]] = [
     ("reset", "zero", Settings(reset="zero")),
     ("reset.1", "zero", Settings(layer_reset={1: "zero"})),
@@ -158,6 +189,12 @@ WORDS: list[tuple[str, str, Settings]] = [
     ("slow_clock_hz", "100", Settings(slow_clock_hz=100.0)),
     ("slow_clock_hz", "off", Settings()),
     ("state", "keep", Settings(state="keep")),
+    ("order_seed", "0", Settings(order_seed=0)),
+    ("order_seed", "off", Settings()),
+    ("readout_threshold", "5", Settings(readout_threshold=5)),
+    ("readout_threshold", "off", Settings()),
+    ("readout_average", "16", Settings(readout_average=16)),
+    ("readout_average", "off", Settings()),
 ]
 
 
@@ -194,6 +231,12 @@ def test_a_key_replaces_what_was_set_before() -> None:
         ("crop.0", "off", "UNKNOWN_SETTING"),
         ("slow_clock_hz", "fast", "SETTING_OUT_OF_RANGE"),
         ("monitor", "0,1", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", "1.5", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", "-1", "SETTING_OUT_OF_RANGE"),
+        ("order_seed", str(2**63), "SETTING_OUT_OF_RANGE"),
+        ("order_seed.0", "1", "UNKNOWN_SETTING"),
+        ("readout_threshold", "65536", "SETTING_OUT_OF_RANGE"),
+        ("readout_average", "8", "SETTING_OUT_OF_RANGE"),
     ],
 )
 def test_wrong_words_are_refused(key: str, value: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
+    from speckfarm.advice import Advice
     from speckfarm.benchmark import Benchmark
     from speckfarm.errors import (
         AlreadyExists,
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from speckfarm.latency import Latency
     from speckfarm.report import Report
     from speckfarm.result import Result
+    from speckfarm.variation import Variation
 
     __version__: str
 
 __all__ = [
+    "Advice",
     "AlreadyExists",
     "BadRequest",
     "Benchmark",
@@ -66,6 +69,7 @@ __all__ = [
     "Result",
     "SpeckfarmError",
     "Unauthenticated",
+    "Variation",
     "WaitTimeout",
     "WrongState",
     "__version__",
@@ -74,6 +78,7 @@ __all__ = [
 
 # Loaded when first used (PEP 562): `import speckfarm.events` must not cost gRPC, nor need it.
 _HOMES = {
+    "Advice": "advice",
     "Benchmark": "benchmark",
     "Farm": "farm",
     "Finding": "findings",
@@ -82,6 +87,7 @@ _HOMES = {
     "Latency": "latency",
     "Report": "report",
     "Result": "result",
+    "Variation": "variation",
     "connect": "farm",
 }
 

@@ -12,9 +12,10 @@ from speckfarm.job import Job, error_dict
 from speckfarm.latency import read_latency, rounded
 from speckfarm.progress import is_watched, make_progress
 from speckfarm.reattach import reattached
-from speckfarm.result import read_activity
+from speckfarm.result import Result, read_activity
 from speckfarm.settings import settings_dict
 from speckfarm.v1 import benchmarks_pb2, jobs_pb2
+from speckfarm.variation import Variation, measure_variation
 from speckfarm.words import FINAL_STATES, iso, kind_word, optional, state_word, to_datetime
 
 if TYPE_CHECKING:
@@ -103,6 +104,25 @@ class Benchmark:
         Asks the farm if no points were seen yet.
         """
         return [_row(point, list(self.axes)) for point in self._points()]
+
+    def results(self) -> list[Result | None]:
+        """One for each point, in the order of the table; None where a point has none.
+
+        Each is a call to the farm.
+        """
+        return [
+            Job(self._connection, jobs_pb2.Job(id=point.job, state=point.state)).result()
+            if state_word(point.state) == "SUCCEEDED"
+            else None
+            for point in self._points()
+        ]
+
+    def variation(self) -> Variation:
+        """How much the outputs vary between the points, the first being the job as given.
+
+        Raises WrongState TOO_FEW_RESULTS below two results, BadRequest if networks differ.
+        """
+        return measure_variation(self.id, self.results())
 
     def summary_dict(self) -> dict[str, object]:
         """For JSON, without the points; null when there is no value."""

@@ -21,10 +21,10 @@ OK, BUG, USAGE, REJECTED, FAILED, CANCELLED, EXPIRED, UNREACHABLE, TIMED_OUT = r
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 USAGE_REASONS = frozenset({
     "AXIS_TWICE", "BAD_ADDRESS", "BAD_ARGUMENT", "BAD_TIME", "EXTRA_MISSING", "GRID_EMPTY",
-    "GRID_TOO_LARGE", "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NO_RECORDING", "PAGE_SIZE_INVALID",
-    "PAGE_TOKEN_INVALID", "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE", "TIMEOUT_INVALID",
-    "TIME_INVALID", "UNKNOWN_BOARD_KIND", "UNKNOWN_CHIP", "UNKNOWN_GROUP", "UNKNOWN_SETTING",
-    "UNKNOWN_STATE",
+    "GRID_TOO_LARGE", "GROUP_UNKNOWN", "INVALID_ARGUMENT", "NOTHING_TO_PLOT", "NO_RECORDING",
+    "PAGE_SIZE_INVALID", "PAGE_TOKEN_INVALID", "REQUEST_ID_INVALID", "SETTING_OUT_OF_RANGE",
+    "TIMEOUT_INVALID", "TIME_INVALID", "UNKNOWN_BOARD_KIND", "UNKNOWN_CHIP", "UNKNOWN_GROUP",
+    "UNKNOWN_SETTING", "UNKNOWN_STATE",
 })  # fmt: skip
 
 
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except KeyboardInterrupt:
         queued = "; what was queued goes on, `speckfarm jobs` lists it"
-        screen.note("interrupted" + (queued if args.command in ("run", "flash", "bench") else ""))
+        screen.note(
+            "interrupted" + (queued if args.command in ("run", "flash", "bench", "advise") else "")
+        )
         return INTERRUPTED
 
 

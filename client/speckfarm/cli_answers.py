@@ -32,7 +32,7 @@ def report_answer(report: Report, model: str, *, as_csv: bool) -> Answer:
     """A check: the verdict first, what speaks for itself last; CSV lists the findings."""
     verdict = "can run" if report.deployable else "cannot run"
     rows = [
-        each.to_dict() | {"max_events_per_s": _rate(each.synops_limit, each.synops_per_event)}
+        flat(each.to_dict() | {"max_events_per_s": _rate(each.synops_limit, each.synops_per_event)})
         for each in report.layers
     ]
     notable = [line for each in report.findings if each.severity != "info" for line in each.lines()]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from speckfarm import cli_answers as answers
-from speckfarm.benchmark import Benchmark
+from speckfarm.cli_advise import advise
+from speckfarm.cli_bench import bench, vary
 from speckfarm.cli_configuration import configuration
 from speckfarm.cli_output import Answer, Screen, bytes_words
-from speckfarm.cli_settings import grid_options, job_options, setting_options, sweep_axes
+from speckfarm.cli_plot import plot
+from speckfarm.cli_settings import job_options, setting_options
 from speckfarm.cli_wait import JobLines, interruptible
-from speckfarm.errors import BadRequest, JobCancelled
+from speckfarm.errors import BadRequest
 from speckfarm.farm import Farm
 from speckfarm.job import Job, JobEvent, job_dict
 from speckfarm.login import login
@@ -39,42 +40,15 @@ def check(farm: Farm, args: argparse.Namespace, screen: Screen) -> Report:
 
 def run(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     """`speckfarm run`."""
+    if args.vary:
+        vary(farm, args, screen)
+        return
     _follow(farm.run(args.model, *args.recordings, **job_options(args)), args, screen)
 
 
 def flash(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     """`speckfarm flash`."""
     _follow(farm.flash(args.model, **job_options(args)), args, screen)
-
-
-def bench(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
-    """`speckfarm bench`; raises JobCancelled after the table if points were cancelled."""
-    if args.csv:
-        _check_writable(Path(args.csv))  # before hours of work
-    benchmark = _find_benchmark(farm, args) if args.resume else _create_benchmark(farm, args)
-    if args.detach:
-        screen.show(answers.id_answer(benchmark.id, benchmark.summary_dict()))
-        return
-    total = answers.counted(benchmark.points_total, "point")
-    if screen.is_for_people:
-        screen.note(f"benchmark {benchmark.id}: {total}")
-
-    def tell(done: int, _: int) -> None:
-        if screen.is_for_people:
-            screen.note(f"{done} of {total}")
-
-    again = f"speckfarm bench --resume {benchmark.id}"
-    with interruptible(f"Benchmark {benchmark.id}", again, benchmark.cancel, screen):
-        benchmark.wait(args.timeout, observer=None if is_watched() else tell)
-    rows = benchmark.table()
-    models = (str(row["model"]) for row in rows)
-    labels = answers.model_labels(farm, models) if screen.is_for_people else {}
-    screen.show(answers.benchmark_answer(benchmark, labels))
-    if args.csv:
-        _write_csv(benchmark, Path(args.csv))
-    if cancelled := sum(row["state"] == "CANCELLED" for row in rows):
-        text = f"Benchmark {benchmark.id}: {cancelled} of {total} cancelled"
-        raise JobCancelled("JOB_CANCELLED", text, metadata={"benchmark": benchmark.id})
 
 
 def jobs(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
@@ -193,44 +167,6 @@ def log_in(args: argparse.Namespace, screen: Screen) -> None:
     screen.show(Answer(plain=found.to_dict(), above=[line]))
 
 
-def _create_benchmark(farm: Farm, args: argparse.Namespace) -> Benchmark:
-    if not args.model or not args.recordings:
-        text = "`speckfarm bench` needs a model and at least one recording, or --resume ID"
-        raise BadRequest("BAD_ARGUMENT", text)
-    many = [args.model, *args.more_models]
-    axes = sweep_axes(args.sweep)
-    return farm.benchmark(many, *args.recordings, sweep=axes, **grid_options(args))
-
-
-def _find_benchmark(farm: Farm, args: argparse.Namespace) -> Benchmark:
-    given = [args.model, args.recordings, args.more_models, args.sweep, args.chip]
-    if any(given) or args.sim or args.real or setting_options(args):
-        text = "--resume attaches to a benchmark as it was made; give no models, files or settings"
-        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "--resume"})
-    return farm.find_benchmark(args.resume)
-
-
-def _check_writable(path: Path) -> None:
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder")
-    if not path.exists() and not path.parent.is_dir():
-        raise _unwritable(path, f"there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise _unwritable(path, "permission denied")
-
-
-def _write_csv(benchmark: Benchmark, path: Path) -> None:
-    try:
-        benchmark.to_csv(path)
-    except OSError as error:  # e.g. the disk is full by now
-        raise _unwritable(path, error.strerror or str(error)) from None
-
-
-def _unwritable(path: Path, why: str) -> BadRequest:
-    text = f"--csv {path} cannot be written: {why}"
-    return BadRequest("BAD_ARGUMENT", text, metadata={"argument": "--csv", "found": str(path)})
-
-
 def _is_news(event: JobEvent, last: JobEvent | None, total: int) -> bool:
     """Whether people want a line: every event, and progress in tenths."""
     if last is None or event.sequence != last.sequence or event.message != last.message:
@@ -254,7 +190,7 @@ def _follow(job: Job, args: argparse.Namespace, screen: Screen) -> None:
 COMMANDS: dict[str, Callable[[Farm, argparse.Namespace, Screen], object]] = {
     each.__name__: each
     for each in (
-        check, run, flash, configuration, bench, jobs, show, watch, cancel, result, boards, models,
-        recordings, benches, usage, latency, info,
+        check, run, flash, configuration, bench, advise, plot, jobs, show, watch, cancel, result,
+        boards, models, recordings, benches, usage, latency, info,
     )
 }  # fmt: skip

@@ -42,6 +42,15 @@ def number_or_off(text: str) -> float | str:
         raise argparse.ArgumentTypeError(text) from None
 
 
+def whole_number_or_off(text: str) -> int | str:
+    """A whole number or the word off."""
+    try:
+        return text if text == "off" else int(text)
+    except ValueError:
+        text = f"found {text}; a whole number or off is wanted"
+        raise argparse.ArgumentTypeError(text) from None
+
+
 def whole_numbers_or_off(text: str) -> list[int] | str:
     """Whole numbers with commas (or, as findings write them, +) between, or the word off."""
     try:
@@ -96,5 +105,17 @@ SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
     },
     "--state": {
         "metavar": "WORD", "help": "reset or keep neurons between recordings",
+    },
+    "--order-seed": {
+        "metavar": "N", "type": whole_number_or_off,
+        "help": "draw what is unknown in the chip's order from this seed (simulated boards)",
+    },
+    "--readout-threshold": {
+        "metavar": "N", "type": whole_number_or_off,
+        "help": "use the chip's readout layer: tell the class above N spikes per slow-clock tick",
+    },
+    "--readout-average": {
+        "metavar": "TICKS", "type": whole_number_or_off,
+        "help": "ticks over which the readout layer averages: 1, 16 or 32",
     },
 }  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn, TypeAlias
 
-from speckfarm import cli_configuration
+from speckfarm import cli_advise, cli_configuration, cli_plot
 from speckfarm.cli_export import add_export
 from speckfarm.cli_flags import SETTING_FLAGS, limit, seconds
 
@@ -64,6 +64,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_model_commands(commands)
     _add_bench(commands)
+    _add_diagnosis(commands)
     _add_job_commands(commands)
     _add_lists(commands)
     _add_common(add_export(commands))
@@ -81,6 +82,8 @@ def _explained(fault: UsageFault, parser: Parser, words: Sequence[str]) -> Usage
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(commands)}"
         text = f"No command is called {wrong}{hint}" if wrong and commands else str(fault)
         return UsageFault(text if "COMMAND" in str(fault) else str(fault), fault.command)
+    if "-o/--output" in str(fault) and "--out" in command._option_string_actions:
+        return UsageFault(f"{fault}; the file to write is -O FILE", fault.command)
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     known = tuple(command._option_string_actions)
     unknown = [flag for flag in flags if not any(each.startswith(flag) for each in known)]
@@ -110,6 +113,10 @@ def _add_model_commands(commands: Subparsers) -> None:
     run.add_argument("recordings", metavar="RECORDING", nargs="+", help="recording file, or digest")
     _add_queue(run)
     run.add_argument("--keep-lags", action="store_true", help="keep every lag beside the result")
+    run.add_argument(
+        "--vary", metavar="N", type=limit,
+        help="run N more times with the unknown order varied; show how much the outputs vary",
+    )  # fmt: skip
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")
@@ -133,10 +140,23 @@ def _add_bench(commands: Subparsers) -> None:
         help="a setting and its values, e.g. decimator.0=off,2,4; may be repeated",
     )  # fmt: skip
     bench.add_argument("--csv", metavar="FILE", help="write the table to a file as well")
+    bench.add_argument(
+        "--variation", action="store_true",
+        help="show how much outputs vary between the points instead of the table",
+    )  # fmt: skip
     bench.add_argument("--resume", metavar="ID", help="attach to an existing benchmark again")
     _add_kind(bench)
     _add_waiting(bench)
     _add_settings(bench)
+
+
+def _add_diagnosis(commands: Subparsers) -> None:
+    advise = _command(commands, "advise", cli_advise.TEXT)
+    cli_advise.add_arguments(advise)
+    _add_board(advise)
+    _add_timeout(advise)
+    _add_settings(advise)
+    cli_plot.add_arguments(_command(commands, "plot", cli_plot.TEXT))
 
 
 def _add_job_commands(commands: Subparsers) -> None:
@@ -214,6 +234,11 @@ def _add_common(parser: Parser) -> None:
 
 
 def _add_queue(parser: Parser) -> None:
+    _add_board(parser)
+    _add_waiting(parser)
+
+
+def _add_board(parser: Parser) -> None:
     _add_kind(parser)
     parser.add_argument("--board", metavar="ID", help="only this board")
     parser.add_argument(
@@ -226,7 +251,6 @@ def _add_queue(parser: Parser) -> None:
         "--run-timeout", metavar="S", type=seconds,
         help="longest run; default by the recordings' length",
     )  # fmt: skip
-    _add_waiting(parser)
 
 
 def _add_kind(parser: Parser) -> None:
@@ -237,13 +261,17 @@ def _add_kind(parser: Parser) -> None:
 
 
 def _add_waiting(parser: Parser) -> None:
+    _add_timeout(parser)
+    parser.add_argument("--detach", action="store_true", help="do not wait; print the id")
+
+
+def _add_timeout(parser: Parser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="S",
         type=seconds,
         help="stop waiting after S seconds; the job goes on",
     )
-    parser.add_argument("--detach", action="store_true", help="do not wait; print the id")
 
 
 def _add_limit(parser: Parser) -> None:

@@ -26,6 +26,9 @@ def setting_options(args: argparse.Namespace) -> SettingOptions:
         "swap_xy": args.swap_xy or None,
         "slow_clock_hz": args.slow_clock_hz,
         "state": args.state,
+        "order_seed": args.order_seed,
+        "readout_threshold": args.readout_threshold,
+        "readout_average": args.readout_average,
     }
     given = {key: value for key, value in found.items() if value not in (None, {}, "off")}
     if args.polarity:

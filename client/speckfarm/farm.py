@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from speckfarm.advice import Advice, AdviceStep
+from speckfarm.advise import Runs, advise
 from speckfarm.benchmark import Benchmark
 from speckfarm.configuration import fetch_configuration
 from speckfarm.connection import Connection
 from speckfarm.create import create_benchmark, create_job
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
+from speckfarm.lists import (
+    drain_board,
+    list_benchmarks,
+    list_boards,
+    list_jobs,
+    list_latency,
+    list_models,
+    list_recordings,
+    list_usage,
+    undrain_board,
+)
 from speckfarm.operands import ModelLike, RecordingLike, model_name, upload_model
 from speckfarm.options import GridOptions, JobOptions
 from speckfarm.profile import find_endpoint
 from speckfarm.report import Report, read_report
+from speckfarm.result import Result
 from speckfarm.rows import (
     Board,
     LatencyRow,
@@ -25,32 +38,15 @@ from speckfarm.rows import (
     Recording,
     ServerInfo,
     UsageRow,
-    read_board,
     read_info,
-    read_latency_row,
-    read_model,
-    read_recording,
-    read_usage_row,
 )
 from speckfarm.settings import SettingOptions, build_settings
-from speckfarm.times import since_timestamp
-from speckfarm.v1 import (
-    benchmarks_pb2,
-    boards_pb2,
-    info_pb2,
-    jobs_pb2,
-    models_pb2,
-    recordings_pb2,
-    usage_pb2,
-)
-from speckfarm.words import latency_group, state_number, usage_group
+from speckfarm.v1 import benchmarks_pb2, info_pb2, jobs_pb2, models_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     Since = str | datetime | timedelta | None
-
-Item = TypeVar("Item")
 
 
 def connect(server: str | None = None, token: str | None = None) -> Farm:
@@ -167,15 +163,7 @@ class Farm:
 
         >>> waiting = farm.jobs(states=["QUEUED"], limit=10)
         """
-        request = jobs_pb2.ListJobsRequest(
-            page_size=limit,
-            states=[state_number(state) for state in states],
-            user=user or "",
-            benchmark=benchmark or "",
-        )
-        pages = self._connection.pages(self._connection.jobs.ListJobs, request)
-        found = (message for page in pages for message in page.jobs)
-        return [Job(self._connection, message) for message in _first(found, limit)]
+        return list_jobs(self._connection, states, user, benchmark, limit=limit)
 
     def benchmark(
         self,
@@ -198,6 +186,49 @@ class Farm:
             self._connection, many, recordings, sweep=sweep or {}, options=options
         )
 
+    def vary(
+        self,
+        model: ModelLike,
+        *recordings: RecordingLike,
+        runs: int = 8,
+        **options: Unpack[GridOptions],
+    ) -> Benchmark:
+        """Queue a job as it is, and `runs` times with what is unknown in the chip's order varied.
+
+        A benchmark over `order_seed`: off, 1, 2, ... A real board varies by itself.
+
+        >>> variation = farm.vary("model.nir", "digits.npz", runs=4).wait().variation()
+        >>> len(variation.recordings[0].predictions)
+        5
+        """
+        if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+            text = f"runs is {runs!r}; a whole number from 1 is wanted"
+            raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "runs"})
+        seeds = {"order_seed": [None, *range(1, runs + 1)]}
+        return create_benchmark(self._connection, [model], recordings, sweep=seeds, options=options)
+
+    def advise(
+        self,
+        model: ModelLike,
+        *recordings: RecordingLike,
+        max_runs: int | None = None,
+        timeout: float | None = None,
+        observer: Callable[[AdviceStep], None] | None = None,
+        wait: Callable[[Job, float | None], Result] = Job.wait,
+        **options: Unpack[JobOptions],
+    ) -> Advice:
+        """Search for the least decimation that removes an overrun: jobs, one after the other.
+
+        It takes at most 1 + 8 runs for each layer that feeds another one, or `max_runs`, mostly 3
+        to 7, and 1 or 2 more that compare reset modes. `timeout` is in seconds, for all of them;
+        `observer` is shown every run, `wait` waits for its job. Raises as `run` and `Job.wait` do.
+
+        >>> advice = farm.advise("model.nir", "digits.npz", kind="simulated")
+        >>> verdict, decimator = advice.verdict, advice.decimator
+        """
+        runs = Runs(wait=wait, observer=observer, timeout=timeout)
+        return advise(self._connection, model, recordings, options, max_runs=max_runs, runs=runs)
+
     def find_benchmark(self, benchmark_id: str) -> Benchmark:
         """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
 
@@ -211,10 +242,7 @@ class Farm:
 
     def benchmarks(self, *, limit: int = 50) -> list[Benchmark]:
         """Benchmarks, newest first."""
-        request = benchmarks_pb2.ListBenchmarksRequest(page_size=limit)
-        pages = self._connection.pages(self._connection.benchmarks.ListBenchmarks, request)
-        found = (message for page in pages for message in page.benchmarks)
-        return [Benchmark(self._connection, message) for message in _first(found, limit)]
+        return list_benchmarks(self._connection, limit)
 
     def usage(self, *, by: str = "user", since: Since = None) -> list[UsageRow]:
         """Who used what: sums by user, board, model or day, one row per kind of board.
@@ -222,11 +250,7 @@ class Farm:
         >>> {row.key for row in farm.usage(by="user", since="7d")}
         {'local'}
         """
-        request = usage_pb2.QueryUsageRequest(
-            group_by=usage_group(by), since=since_timestamp(since)
-        )
-        answer = self._connection.call(self._connection.usage.QueryUsage, request)
-        return [read_usage_row(row) for row in answer.rows]
+        return list_usage(self._connection, by, since)
 
     def latency(self, *, by: str = "model", since: Since = None) -> list[LatencyRow]:
         """What the boards delivered: lags merged by model, board or week, one row per kind.
@@ -234,11 +258,7 @@ class Farm:
         >>> [row.board_kind for row in farm.latency(by="week", since="7d")]
         ['simulated']
         """
-        request = usage_pb2.QueryLatencyRequest(
-            group_by=latency_group(by), since=since_timestamp(since)
-        )
-        answer = self._connection.call(self._connection.usage.QueryLatency, request)
-        return [read_latency_row(row) for row in answer.rows]
+        return list_latency(self._connection, by, since)
 
     def boards(self) -> list[Board]:
         """Boards, who uses them, since when, and what they hold.
@@ -246,28 +266,19 @@ class Farm:
         >>> [board.board for board in farm.boards()]
         ['twin-0', 'twin-1']
         """
-        request = boards_pb2.ListBoardsRequest()
-        answer = self._connection.call(self._connection.boards.ListBoards, request)
-        return [read_board(board) for board in answer.boards]
+        return list_boards(self._connection)
 
     def drain(self, board: str) -> Board:
         """Take a board out of service after its current job; kept over restarts."""
-        request = boards_pb2.DrainBoardRequest(board=board)
-        answer = self._connection.call(self._connection.boards.DrainBoard, request)
-        return read_board(answer.board)
+        return drain_board(self._connection, board)
 
     def undrain(self, board: str) -> Board:
         """Put a board back into service."""
-        request = boards_pb2.UndrainBoardRequest(board=board)
-        answer = self._connection.call(self._connection.boards.UndrainBoard, request)
-        return read_board(answer.board)
+        return undrain_board(self._connection, board)
 
     def models(self, *, limit: int = 50) -> list[Model]:
         """Registered models, newest first."""
-        request = models_pb2.ListModelsRequest(page_size=limit)
-        pages = self._connection.pages(self._connection.models.ListModels, request)
-        found = (message for page in pages for message in page.models)
-        return [read_model(message) for message in _first(found, limit)]
+        return list_models(self._connection, limit)
 
     def model_name(self, digest: str) -> str | None:
         """The name that a model was registered under; None if it is not registered."""
@@ -275,10 +286,7 @@ class Farm:
 
     def recordings(self, *, limit: int = 50) -> list[Recording]:
         """Registered recording files, newest first."""
-        request = recordings_pb2.ListRecordingsRequest(page_size=limit)
-        pages = self._connection.pages(self._connection.recordings.ListRecordings, request)
-        found = (message for page in pages for message in page.recordings)
-        return [read_recording(message) for message in _first(found, limit)]
+        return list_recordings(self._connection, limit)
 
     def info(self) -> ServerInfo:
         """Version, limits and chips of the farm, and as whom it knows you.
@@ -289,11 +297,3 @@ class Farm:
         request = info_pb2.GetServerInfoRequest()
         answer = self._connection.call(self._connection.info.GetServerInfo, request)
         return read_info(answer, self.server)
-
-
-def _first(found: Iterable[Item], limit: int) -> Iterator[Item]:
-    """At most `limit` of a list that is fetched while it is read."""
-    if limit < 1:
-        text = f"limit is {limit}; a whole number from 1 is wanted"
-        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "limit", "found": str(limit)})
-    return islice(found, limit)

@@ -22,10 +22,11 @@ class LayerReport:
     neuron_entries: int  # 16-bit words, as the chip rounds them up
     synops_per_event: float  # that one input event causes
     synops_limit: float  # per second, believed sustainable; soft
+    sources: tuple[int, ...] = ()  # layers whose spikes enter; (): recorded events alone
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract's shape."""
-        return asdict(self)
+        return asdict(self) | {"sources": list(self.sources)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ def _read_layer(message: models_pb2.LayerReport) -> LayerReport:
         neuron_entries=message.neuron_entries,
         synops_per_event=message.synops_per_event,
         synops_limit=message.synops_limit,
+        sources=tuple(message.sources),
     )
 
 

@@ -19,7 +19,11 @@ from speckfarm.upload import download
 from speckfarm.words import kind_word, optional, state_word
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from speckfarm.connection import Connection
+    from speckfarm.drawing import Picture
+    from speckfarm.plot import Panel
     from speckfarm.v1 import jobs_pb2
 
 STAGES = ("queue", "configure", "reset", "run", "collect", "total")
@@ -134,7 +138,7 @@ class Result:
         Raises NotFound LAGS_NOT_KEPT unless the job was started with keep_lags=True.
         """
         if not self._message.lags:
-            text = f"The lags of {self.job_id} were not kept; run it with keep_lags=True"
+            text = f"Job {self.job_id} kept no lags; run it with keep_lags=True (--keep-lags)"
             raise NotFound("LAGS_NOT_KEPT", text, metadata={"job": self.job_id})
         return np.frombuffer(download(self._connection, self._message.lags), "<f8")
 
@@ -157,6 +161,29 @@ class Result:
             "timings_ms": {name: rounded(value) for name, value in self.timings_ms.items()},
             "layers": [layer.to_dict() for layer in self.layers],
         }
+
+    def plot(
+        self,
+        *panels: Panel,
+        recording: int | None = None,
+        input_file: str | Path | None = None,
+    ) -> Picture:
+        """Draw what was measured as a matplotlib figure; a notebook shows it.
+
+        Panels: "lags", "latency", "raster", "synops", "images"; without any, all that there is
+        something for. `recording` is a place in `recordings`; None: the one with the largest p99
+        lag. `input_file` has its events if the farm no longer has them. Raises BadRequest
+        EXTRA_MISSING without matplotlib, NOTHING_TO_PLOT, NotFound LAGS_NOT_KEPT.
+
+        >>> figure = farm.run("model.nir", "digits.npz", keep_lags=True).wait().plot("lags")
+        >>> figure.savefig("lags.pdf")
+        """
+        from speckfarm.plot import Subject, make_picture
+
+        subject = Subject(
+            connection=self._connection, result=self, recording=recording, input_file=input_file
+        )
+        return make_picture(subject, panels)
 
     def summary(self) -> str:
         """One line: accuracy, recordings, 99th percentile of the lags."""

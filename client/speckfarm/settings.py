@@ -45,6 +45,9 @@ class SettingOptions(TypedDict, total=False):
     swap_xy: bool
     slow_clock_hz: float | None  # None: biases do nothing
     state: Literal["reset", "keep"]  # what happens to neurons between recordings
+    order_seed: int | None  # of what is unknown in the chip's order; None: a fixed order
+    readout_threshold: int | None  # spikes per tick; None: the chip's readout layer is off
+    readout_average: Literal[1, 16, 32]  # ticks
 
 
 Number = TypeVar("Number", bound=int)
@@ -113,6 +116,11 @@ def settings_dict(settings: pb.Settings) -> dict[str, object]:
         "swap_xy": settings.swap_xy,
         "slow_clock_hz": settings.slow_clock_hz if settings.HasField("slow_clock_hz") else None,
         "state": _word(STATES, settings.state, "reset"),
+        "order_seed": settings.order_seed if settings.HasField("order_seed") else None,
+        "readout_threshold": settings.readout_threshold
+        if settings.HasField("readout_threshold")
+        else None,
+        "readout_average": settings.readout_average if settings.HasField("readout_average") else 1,
     }
 
 
@@ -191,6 +199,20 @@ def _set_state(settings: pb.Settings, value: object) -> None:
     settings.state = _number(STATES, value, "state")
 
 
+def _set_order_seed(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        settings.order_seed = _whole(value)
+
+
+def _set_readout_threshold(settings: pb.Settings, value: object) -> None:
+    if value is not None:
+        settings.readout_threshold = _whole(value)
+
+
+def _set_readout_average(settings: pb.Settings, value: object) -> None:
+    settings.readout_average = _whole(value)
+
+
 _WRITERS = {
     "reset": _set_reset,
     "lower_clip": _set_lower_clip,
@@ -205,6 +227,9 @@ _WRITERS = {
     "swap_xy": _set_swap_xy,
     "slow_clock_hz": _set_slow_clock_hz,
     "state": _set_state,
+    "order_seed": _set_order_seed,
+    "readout_threshold": _set_readout_threshold,
+    "readout_average": _set_readout_average,
 }
 _EXAMPLES = {
     "reset": 'reset="zero" or reset={"all": "zero", 2: "subtract"}',
@@ -220,6 +245,9 @@ _EXAMPLES = {
     "swap_xy": "swap_xy=True",
     "slow_clock_hz": "slow_clock_hz=1000",
     "state": 'state="keep"',
+    "order_seed": "order_seed=1",
+    "readout_threshold": "readout_threshold=5",
+    "readout_average": "readout_average=16",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from speckfarm_server.build import lower_clip_of
-from speckfarm_server.chip import Chip
+from speckfarm_server.chip import READOUT_CLASSES, READOUT_STRIDE, Chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Int8Array
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
@@ -20,10 +20,6 @@ from speckfarm_server.rules.core import Problem
 from speckfarm_server.rules.network import current_factor
 from speckfarm_server.rules.tables import finding
 from speckfarm_server.settings import Settings
-
-# The readout layer: classes it tells apart (sinabs' readout notebook), and the erratum that core
-# channel 4(n - 1) feeds class n (sinabs docs, speck/faqs/chip_errata.md, speck2e and speck2f).
-READOUT_CLASSES, READOUT_STRIDE = 15, 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,7 +217,8 @@ def lower_clip_differs(view: View) -> Iterator[Problem]:
 def readout_channels(view: View) -> Iterator[Problem]:
     """The readout layer has 15 classes, and hears every fourth channel only (erratum of 2e/2f)."""
     classes = view.core.output_shape[0]
-    if not view.is_exit or _is_spread(view.integers.weights):
+    is_used = view.settings.readout_threshold is not None  # then rules/readout.py speaks
+    if not view.is_exit or is_used or _is_spread(view.integers.weights):
         return
     if classes > READOUT_CLASSES:
         text = (

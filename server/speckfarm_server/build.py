@@ -15,6 +15,7 @@ from speckfarm_server.network import INPUT, FloatArray, Layer, Network
 from speckfarm_server.quantise import QuantisedLayer, quantise_layer
 from speckfarm_server.rules.network import LARGEST_FLOAT32, current_factor
 from speckfarm_server.settings import Settings
+from speckfarm_server.vendor.readout import ReadoutConfiguration, vendor_values
 
 DEFAULT_LOWER_CLIP = -1.0  # thresholds; sinabs' from_nir takes the same
 
@@ -69,7 +70,7 @@ def build_configuration(
     shape = network.input_shape if span.first == 0 else built[0].input_shape
     uses_dvs = settings.uses_dvs_layer and span.first == 0
     dvs = dvs_configuration(settings, chip, inputs) if uses_dvs else None
-    return Configuration(
+    made = Configuration(
         chip=chip.name,
         input_shape=_shape(shape) if dvs is None else SENSOR_SHAPE,
         cores=tuple(_linked(core, network, core_of) for core in built),
@@ -78,7 +79,25 @@ def build_configuration(
         polarity=settings.polarity if dvs is None else "keep",
         slow_clock_hz=None if settings.slow_clock_hz is None else float(settings.slow_clock_hz),
         keep_state=settings.state == "keep",
+        order_seed=settings.order_seed,
         settings=settings.canonical(),
+    )
+    return made if span.stop < len(network.layers) else _with_readout(made, chip, settings)
+
+
+def _with_readout(configuration: Configuration, chip: Chip, settings: Settings) -> Configuration:
+    """Let the exit layer feed the chip's readout layer, if a setting asks for it."""
+    if settings.readout_threshold is None or chip.readout is None:
+        return configuration
+    *others, last = configuration.cores
+    way = Destination(core=chip.readout, pooling=last.exit_pooling)
+    readout = ReadoutConfiguration(
+        threshold=settings.readout_threshold, average=settings.readout_average
+    )
+    return replace(
+        configuration,
+        cores=(*others, replace(last, destinations=(*last.destinations, way))),
+        vendor={**configuration.vendor, **vendor_values(readout)},
     )
 
 

@@ -19,7 +19,7 @@ from speckfarm_server.chip import Chip, CoreLimits
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.draft import Draft, drafts_of
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.network import Network
+from speckfarm_server.network import INPUT, Network
 from speckfarm_server.place import Need, find_contention
 from speckfarm_server.quantise import QuantisedLayer
 from speckfarm_server.rules.camera import CAMERA_RULES, check_camera, explained_by
@@ -30,6 +30,9 @@ from speckfarm_server.rules.network import (
     POOLING_RULES,
     check_network,
 )
+from speckfarm_server.rules.readout import READOUT_RULES, check_readout
+from speckfarm_server.rules.simulated import TWIN_REFUSES, twin_refuses
+from speckfarm_server.rules.state import MAY_SATURATE, may_saturate
 from speckfarm_server.rules.tables import FARM_RULES, RULES, apply_farm_rules, apply_rules, finding
 from speckfarm_server.settings import Settings
 
@@ -48,6 +51,9 @@ REASONS: Mapping[str, Severity] = {
         Severity.ERROR,
     ),
     **{reason: severity for reason, (severity, _) in ADVICE.items()},
+    **{reason: severity for reason, (severity, _) in READOUT_RULES.items()},
+    TWIN_REFUSES: Severity.WARNING,
+    MAY_SATURATE: Severity.WARNING,
     "INPUT_FEATURES_SILENT": Severity.WARNING,
     "SYNOPS_PER_EVENT": Severity.INFO,
 }
@@ -67,6 +73,7 @@ class LayerNeed:
     synops_per_event: float
     synops_limit: float  # per second, of its core or of the slowest one; soft
     output_shape: tuple[int, int, int]  # f, h, w before pooling
+    sources: tuple[int, ...] = ()  # layers whose spikes enter, ascending; (): recorded events alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +100,9 @@ def check(network: Network, chip: Chip, settings: Settings) -> Report:
         found += advise(network, integers, draft.configuration, settings)
     if len(drafts) == 1:
         found += silent_features(drafts[0].configuration)
+        found += check_readout(drafts[0].configuration, chip, settings)
+        found += twin_refuses(drafts[0].configuration)
+        found += may_saturate(drafts[0].configuration, chip)
         found.append(synops_of_network(drafts[0].configuration, chip))
     found += _unusable_numbers(integers, found)
     needs = _layer_needs(drafts, network, chip)
@@ -254,8 +264,13 @@ def _layer_needs(drafts: Sequence[Draft], network: Network, chip: Chip) -> tuple
                     _saturated(height, _LARGEST_INT32),
                     _saturated(width, _LARGEST_INT32),
                 ),
+                sources=_sources(network, core.layer),
             )
     return tuple(needs[layer] for layer in sorted(needs))
+
+
+def _sources(network: Network, layer: int) -> tuple[int, ...]:
+    return tuple(sorted({source.layer for source in network.layers[layer].sources} - {INPUT}))
 
 
 def _saturated(value: int, largest: int) -> int:

@@ -21,10 +21,14 @@ from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network
 from speckfarm_server.quantise import QuantisedLayer
 from speckfarm_server.rules.network import layer_not_found
+from speckfarm_server.rules.readout import check_readout
+from speckfarm_server.rules.simulated import refusals, twin_refuses
+from speckfarm_server.rules.state import may_saturate
 from speckfarm_server.rules.tables import apply_farm_rules, apply_rules, finding
 from speckfarm_server.rules.traps import find_traps
 from speckfarm_server.settings import Settings
 from speckfarm_server.vendor.keys import dialect_of
+from speckfarm_server.vendor.readout import readout_of
 from speckfarm_server.vendor.write import UNKNOWN
 
 # Every reason that only this check gives; docs/reference/checks.md explains each.
@@ -58,7 +62,7 @@ def check_configuration(configuration: Configuration, chip: Chip, settings: Sett
     report = Report(
         chip=chip.name,
         findings=ordered(_once(found)),
-        layers=tuple(_need(core, chip) for core in made.cores),
+        layers=tuple(_need(core, made, chip) for core in made.cores),
         configuration=made,
     )
     return report if report.deployable else replace(report, configuration=None)
@@ -79,6 +83,7 @@ def with_settings(configuration: Configuration, settings: Settings) -> Configura
         polarity=settings.polarity if dvs is None else "keep",
         slow_clock_hz=None if clock is None else float(clock),
         keep_state=settings.state == "keep",
+        order_seed=settings.order_seed,
         settings=settings.canonical(),
         vendor=_without_intervals(configuration, settings),
     )
@@ -122,9 +127,12 @@ def _findings(configuration: Configuration, chip: Chip, settings: Settings) -> I
             if getattr(core, value) == 0:
                 yield finding(reason, ADVICE[reason][0], core.layer, text, {value: 0})
     yield from silent_features(configuration)
+    yield from check_readout(configuration, chip, settings)
+    yield from twin_refuses(configuration)
+    yield from may_saturate(configuration, chip)
     yield from find_traps(configuration)
     yield from _several_exits(configuration, chip)
-    yield from _keys_not_simulated(configuration)
+    yield from _keys_not_simulated(configuration, chip)
     yield synops_of_network(configuration, chip)
 
 
@@ -178,7 +186,12 @@ def _name(core: CoreConfiguration) -> str:
     return f"core {core.core}"
 
 
-def _need(core: CoreConfiguration, chip: Chip) -> LayerNeed:
+def _need(core: CoreConfiguration, configuration: Configuration, chip: Chip) -> LayerNeed:
+    sources = [
+        source.layer
+        for source in configuration.cores
+        if any(to.enable and to.core == core.core for to in source.destinations)
+    ]
     return LayerNeed(
         layer=core.layer,
         name=_name(core),
@@ -188,6 +201,7 @@ def _need(core: CoreConfiguration, chip: Chip) -> LayerNeed:
         synops_per_event=synops_per_event(core),
         synops_limit=chip.cores[core.core].synops_per_s,
         output_shape=core.output_shape,
+        sources=tuple(sorted(sources)),
     )
 
 
@@ -225,6 +239,7 @@ def _settings_not_applicable(settings: Settings) -> Iterator[Finding]:
 # What a file has decided: integers, cores and the event pre-processing layer.
 _FINISHED = (
     "cores", "lower_clip", "input_dt_us", "input_pooling", "crop", "mirror", "swap_xy",
+    "readout_threshold", "readout_average",
 )  # fmt: skip
 
 
@@ -246,9 +261,16 @@ def _several_exits(configuration: Configuration, chip: Chip) -> Iterator[Finding
         yield finding("SEVERAL_EXITS", Severity.WARNING, None, text, metadata)
 
 
-def _keys_not_simulated(configuration: Configuration) -> Iterator[Finding]:
-    """What a board is told and the twin has no model of."""
-    others = {key: v for key, v in configuration.vendor.items() if not key.startswith(UNKNOWN)}
+def _keys_not_simulated(configuration: Configuration, chip: Chip) -> Iterator[Finding]:
+    """What a board is told and makes no difference to the twin."""
+    told = {refusal.key for refusal in refusals(configuration)}
+    if readout_of(configuration, chip) is not None:
+        told |= {key for key in configuration.vendor if key.startswith("readout.")}
+    others = {
+        key: value
+        for key, value in configuration.vendor.items()
+        if not key.startswith(UNKNOWN) and key not in told
+    }
     if others:
         named = ", ".join(f"{key} = {value}" for key, value in list(others.items())[:NAMED_KEYS])
         named += " ..." if len(others) > NAMED_KEYS else ""

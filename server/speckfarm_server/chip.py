@@ -15,6 +15,9 @@ from speckfarm_server.errors import BadInput
 KI = 1024
 SENSOR_SIZE = 128  # pixels per axis of the sensor of every chip here (Datasheet section 1)
 SENSOR_SHAPE = (2, SENSOR_SIZE, SENSOR_SIZE)  # features, y, x of recorded camera events
+# The readout layer: classes it tells apart (sinabs' readout notebook), and the erratum that core
+# channel 4(n - 1) feeds class n (sinabs docs, speck/faqs/chip_errata.md, speck2e and speck2f).
+READOUT_CLASSES, READOUT_STRIDE = 15, 4
 
 
 @dataclass(frozen=True, kw_only=True)

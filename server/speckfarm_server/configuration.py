@@ -109,6 +109,7 @@ class Configuration:
     polarity: str = "keep"  # keep, merge, on, off: how an event's p becomes a feature
     slow_clock_hz: float | None = None  # None: off, biases do nothing
     keep_state: bool = False  # neurons keep their state between recordings
+    order_seed: int | None = None  # of what is unknown in the chip's order; None: a fixed order
     settings: str = field(default="{}")  # canonical JSON of the settings it was made with
 
     @cached_property

@@ -37,9 +37,12 @@ def _read_settings(data: bytes) -> Settings:
     message = settings_pb2.Settings.FromString(data)
     optional = {
         name: getattr(message, name)
-        for name in ("lower_clip", "input_dt_us", "slow_clock_hz")
+        for name in (
+            "lower_clip", "input_dt_us", "slow_clock_hz", "order_seed", "readout_threshold",
+            "readout_average",
+        )
         if message.HasField(name)
-    }
+    }  # fmt: skip
     return Settings(
         reset=_word(settings_pb2.ResetMode, message.reset, "") or None,
         layer_reset={
@@ -91,6 +94,9 @@ def _write_settings(canonical: str) -> settings_pb2.Settings:
         mirror_x="x" in settings.mirror,
         mirror_y="y" in settings.mirror,
         swap_xy=settings.swap_xy,
+        order_seed=settings.order_seed,
+        readout_threshold=settings.readout_threshold,
+        readout_average=settings.readout_average,
     )
 
 
@@ -162,6 +168,7 @@ def layer_message(need: LayerNeed) -> models_pb2.LayerReport:
         synops_per_event=need.synops_per_event,
         synops_limit=need.synops_limit,
         output_shape=need.output_shape,
+        sources=need.sources,
     )
 
 

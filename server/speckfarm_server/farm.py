@@ -29,6 +29,7 @@ from speckfarm_server.job import ACTIVE, FINAL, BoardKind, JobSpec, JobState, Jo
 from speckfarm_server.job_result import JobResult
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, first_event, first_row, now_us
+from speckfarm_server.rules.simulated import errors_on_twins
 from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
 from speckfarm_server.store.steps import Request, event_row
@@ -93,6 +94,8 @@ class Farm:
         report = await self.library.report(order.model, chip, order.settings)
         if report.configuration is None:
             raise ModelRejected(report.findings)
+        if kind is BoardKind.SIMULATED and (refused := errors_on_twins(report.findings)):
+            raise ModelRejected(refused)
         most = self.config.limits.max_job_recordings
         count, duration_us = await self.library.check_fit(order.recordings, report, most=most)
         return JobSpec(

@@ -22,6 +22,7 @@ class LayerActivity:
     synops_per_s: float | None = None  # all recordings; None without time
     peak_synops_per_s: float | None = None  # in the busiest recording of 10 ms or more
     synops_limit: float | None = None  # per second, what its core is believed to sustain; soft
+    saturated: int | None = None  # neuron updates that 16 bits could not hold; None: not counted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,19 +11,31 @@ from speckfarm_server.job_result import LayerActivity, RecordingResult
 def observe(
     recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
 ) -> tuple[Finding, ...]:
-    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, SYNOPS_ABOVE_LIMIT; the remark SYNOPS_RATE.
+    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, STATE_SATURATED, SYNOPS_ABOVE_LIMIT; the remark
+    SYNOPS_RATE.
 
     None for a run without recordings, and no rates where nothing counted synaptic operations.
     """
     if not recordings:
         return ()
-    return (*_silent(recordings), *_labels(recordings), *_above_limit(layers), *_rates(layers))
+    figures = (*_saturated(layers), *_above_limit(layers), *_rates(layers))
+    return (*_silent(recordings, layers), *_labels(recordings), *figures)
 
 
-def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
+def _silent(
+    recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
+) -> list[Finding]:
     silent = [number for number, recording in enumerate(recordings) if recording.prediction < 0]
     if not silent:
         return []
+    figures = {"silent": str(len(silent)), "recordings": str(len(recordings))}
+    advice = "Find with `monitor` where the spikes end; look at decimators, thresholds, lower clip"
+    if mute := next((layer for layer in layers if not layer.output_spikes), None):
+        figures |= {"mute_layer": str(mute.layer), "arrived": str(mute.input_spikes)}
+        advice = (
+            f"Spikes end at layer {mute.layer}: {mute.input_spikes:,} reached it, and it never "
+            "fired. Look at its weights, threshold and lower clip, and at decimators before it"
+        )
     return [
         Finding(
             reason="NO_OUTPUT",
@@ -31,10 +43,9 @@ def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
             message=(
                 f"{len(silent)} of {len(recordings)} recordings gave no output spike (first: "
                 f"{recordings[silent[0]].name!r}); their prediction is -1 and counts as wrong. "
-                "Look where the spikes end with `monitor`, and at decimators, thresholds and the "
-                "lower clip"
+                f"{advice}"
             ),
-            metadata={"silent": str(len(silent)), "recordings": str(len(recordings))},
+            metadata=figures,
         )
     ]
 
@@ -56,6 +67,25 @@ def _labels(recordings: Sequence[RecordingResult]) -> list[Finding]:
             ),
             metadata={"found": str(max(beyond)), "allowed": str(classes - 1)},
         )
+    ]
+
+
+def _saturated(layers: Sequence[LayerActivity]) -> list[Finding]:
+    return [
+        Finding(
+            reason="STATE_SATURATED",
+            severity=Severity.WARNING,
+            layer=layer.layer,
+            message=(
+                f"{layer.saturated:,} times a neuron's state would have left its 16 bits and "
+                "stayed at their end instead, as the simulator assumes of the chip: charge was "
+                "lost, and a chip may do otherwise. Keep weights below the threshold, and "
+                "thresholds well inside -32,768 and 32,767"
+            ),
+            metadata={"saturated": str(layer.saturated)},
+        )
+        for layer in layers
+        if layer.saturated
     ]
 
 

@@ -22,9 +22,14 @@ MIRRORS = ("off", "x", "y", "xy")
 INPUT_POOLINGS = (1, 2, 4)  # of every chip, Datasheet section 3
 KEYS = (
     "reset", "lower_clip", "input_dt_us", "decimator", "monitor", "cores", "polarity",
-    "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state",
+    "input_pooling", "crop", "mirror", "swap_xy", "slow_clock_hz", "state", "order_seed",
+    "readout_threshold", "readout_average",
 )  # fmt: skip
+MAX_SEED = 2**63 - 1  # what the wire carries
+LARGEST_THRESHOLD = 65535  # of the readout layer: 16 bits, Datasheet section 3.2.5
+READOUT_AVERAGES = (1, 16, 32)
 PER_LAYER = ("reset", "decimator", "cores")
+WHOLE = ("order_seed", "readout_threshold", "readout_average")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,9 @@ class Settings:
     swap_xy: bool = False  # after the mirror
     slow_clock_hz: float | None = None
     state: str = "reset"
+    order_seed: int | None = None  # of what is unknown in the chip's order; None: a fixed order
+    readout_threshold: int | None = None  # spikes per tick; None: the readout layer is off
+    readout_average: int = 1  # ticks
 
     def __post_init__(self) -> None:
         problems = [problem for rule in _RULES for problem in rule(self)]
@@ -80,6 +88,9 @@ class Settings:
             "swap_xy": self.swap_xy,
             "slow_clock_hz": _float(self.slow_clock_hz),
             "state": self.state,
+            "order_seed": self.order_seed,
+            "readout_threshold": self.readout_threshold,
+            "readout_average": self.readout_average,
         }
         return json.dumps(plain, sort_keys=True)
 
@@ -137,8 +148,8 @@ def _parse_plain(key: str, value: str) -> object:
     if key in ("decimator", "cores"):
         raise _out_of_range(key, f"name the layer, e.g. {key}.0", found=value)
     if value == "off":
-        return None
-    return _parse(float, key, value)
+        return READOUT_AVERAGES[0] if key == "readout_average" else None
+    return _parse(int if key in WHOLE else float, key, value)
 
 
 def _parse(kind: type[int] | type[float], key: str, text: str) -> int | float:
@@ -246,6 +257,8 @@ def _check_numbers(s: Settings) -> _Problems:
     if s.slow_clock_hz is not None and not low <= s.slow_clock_hz <= high:
         text = f"found {s.slow_clock_hz}; {low:g} to {high:g} Hz, or off"
         problems.append(("slow_clock_hz", text))
+    if s.order_seed is not None and not 0 <= s.order_seed <= MAX_SEED:
+        problems.append(("order_seed", f"found {s.order_seed}; 0 to {MAX_SEED}, or off"))
     return problems
 
 
@@ -270,6 +283,17 @@ def _check_camera(s: Settings) -> _Problems:
     return problems
 
 
+def _check_readout(s: Settings) -> _Problems:
+    problems = []
+    if s.readout_threshold is not None and not 0 <= s.readout_threshold <= LARGEST_THRESHOLD:
+        text = f"found {s.readout_threshold}; 0 to {LARGEST_THRESHOLD} spikes per tick, or off"
+        problems.append(("readout_threshold", text))
+    if s.readout_average not in READOUT_AVERAGES:
+        problems.append(("readout_average", f"found {s.readout_average}; 1, 16 or 32 ticks"))
+    return problems
+
+
 _RULES = (
-    _check_words, _check_layers, _check_decimator, _check_cores, _check_numbers, _check_camera
+    _check_words, _check_layers, _check_decimator, _check_cores, _check_numbers, _check_camera,
+    _check_readout,
 )  # fmt: skip

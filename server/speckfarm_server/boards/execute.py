@@ -268,6 +268,7 @@ def _summed(
         output_spikes=sum(item.output_spikes for item in items),
         synops=None,
         synops_limit=chip.cores[core.core].synops_per_s,
+        saturated=_sum([item.saturated for item in items]),
     )
     if items[0].synops is None:
         return total
@@ -284,3 +285,9 @@ def _summed(
         synops_per_s=sum(synops) / sum(seconds) if sum(seconds) > 0 else None,
         peak_synops_per_s=max(rates, default=None),
     )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """None if one is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -256,7 +256,7 @@ SPECK2EF = Dialect(
         "readout": {
             "enable": _OPTIONAL_OFF,
             "internal_slow_clk": _OPTIONAL_OFF,
-            "low_pass_filter32_not16": Switch(default=True, is_optional=True),
+            "low_pass_filter32_not16": _OPTIONAL_OFF,  # Datasheet 3.2.5.3; on in speck2b
             "low_pass_filter_disable": _OPTIONAL_OFF,
             "monitor_enable": _OPTIONAL_OFF,
             "output_mode_sel": _optional(0, 3),
