@@ -38,7 +38,21 @@ def advance(
 
     Stops early, False, when `outputs` might overflow or the budget is used up.
     """
-    flow, cores, links, moments, since, weights, biases, state, reach, inboxes, starts, spikes, load = chip
+    (
+        flow,
+        cores,
+        links,
+        moments,
+        since,
+        weights,
+        biases,
+        state,
+        reach,
+        inboxes,
+        starts,
+        spikes,
+        load,
+    ) = chip
     memory = Memory(
         pointer_to(flow), pointer_to(cores), pointer_to(links), pointer_to(moments),
         pointer_to(since), pointer_to(weights), pointer_to(biases), pointer_to(state),

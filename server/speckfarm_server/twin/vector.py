@@ -1,4 +1,4 @@
-"""The vector step: add deltas to a run of neurons, saturate, clip, reset those that fire, name them.
+"""The vector step: add deltas to a run of neurons, saturate, clip, fire, reset, and say which fired.
 
 `step` is a few vector instructions, written as LLVM code because no loop that numba can vectorise
 also hands over the places of the spikes; `plain_step` is the same as a loop. Tests hold the two
@@ -61,7 +61,9 @@ def _step(is_whole: bool, vectors: int) -> Any:
     """A step of whole vectors, or one of which `count` neurons take part; others are unchanged."""
 
     @intrinsic
-    def step(typing: Any, state: Any, deltas: Any, first: Any, delta: Any, count: Any, rule: Any) -> Any:  # noqa: E501, PLR0913, PLR0917
+    def step(
+        typing: Any, state: Any, deltas: Any, first: Any, delta: Any, count: Any, rule: Any
+    ) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             states, weights, first, delta, count, rule = args
             low, fires_from, loss, kept = (
@@ -120,7 +122,9 @@ def record_at(typing: Any, pointer: Any, index: Any) -> Any:
 @intrinsic
 def lowest_bit(typing: Any, mask: Any) -> Any:
     """The place of the lowest bit that is set; there must be one."""
-    return types.int64(types.uint64), lambda _, builder, __, args: _count_zeros(builder, "cttz", args)
+    return types.int64(types.uint64), lambda _, builder, __, args: _count_zeros(
+        builder, "cttz", args
+    )
 
 
 @intrinsic
@@ -168,7 +172,5 @@ def _lanes_below(builder: Any, count: Any) -> Any:
 def _call(builder: Any, name: str, *operands: Any) -> Any:
     vector = operands[0].type
     function_type = ir.FunctionType(vector, [vector] * len(operands))
-    function = cgutils.get_or_insert_function(
-        builder.module, function_type, f"{name}.v{LANES}i16"
-    )
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"{name}.v{LANES}i16")
     return builder.call(function, operands)
