@@ -35,6 +35,7 @@ class OverrunFarm(SmallFarm):
         self.has_verdict = True  # BANDWIDTH_EXCEEDED, else the rates alone
         self.names_layer = True
         self.counts_synops = True
+        self.is_inconclusive = False
         self.jobs: dict[str, jobs_pb2.CreateJobRequest] = {}
 
     def CheckModel(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -95,7 +96,8 @@ class OverrunFarm(SmallFarm):
             recordings=[recording],
             latency=latency,
             layers=activity,
-            findings=[self.finding(n, load) for n, load in enumerate(loads) if load > 1],
+            findings=[self.finding(n, load) for n, load in enumerate(loads) if load > 1]
+            + [findings_pb2.Finding(reason="BANDWIDTH_INCONCLUSIVE")] * self.is_inconclusive,
         )
 
     def finding(self, layer: int, load: float) -> findings_pb2.Finding:
@@ -194,6 +196,30 @@ def test_a_network_without_overrun_needs_one_run(small: OverrunFarm, farm: speck
     assert advice.after is None
     assert str(advice).startswith("Nothing is needed")
     assert "layer 1 with 27 M of about 30 M SynOps/s" in str(advice)
+
+
+def test_a_run_that_is_inconclusive_is_not_called_healthy(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    small.load, small.is_inconclusive = [0.1, 0.9], True
+
+    advice = farm.advise(b"model", EVENTS)
+
+    assert (advice.verdict, advice.before.inconclusive) == ("healthy", True)
+    assert "inconclusive" in str(advice)
+    assert "Nothing is needed" not in str(advice)
+
+
+def test_a_recommendation_from_an_inconclusive_run_says_so(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    small.is_inconclusive = True
+
+    advice = farm.advise(b"model", EVENTS)
+
+    assert advice.decimator == {1: 4}
+    assert not advice.before.inconclusive  # an overrun was found
+    assert str(advice).endswith("longer or busier ones would tell")
 
 
 def test_before_the_first_layer_there_is_no_decimator(
