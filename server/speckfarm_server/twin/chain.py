@@ -1,19 +1,19 @@
-"""A chain of cores, compiled: input to core to core, each spike in the order in which it was fired.
+"""A chain of cores, compiled: input to core to core, each spike in the order in which it fired.
 
 A core's spikes, and their times, do not depend on what other cores have done meanwhile, but for one
 thing: a spike leaves when the core behind has a place for it, which is when that core has started
 on the spike that came as many places before. So no clock says what comes next. Each core goes on
-until its spikes find no more room, or nothing waits for it; then the one behind, or before, goes on.
+until its spikes find no more room, or nothing waits for it; then the one behind, or before, does.
 
 What a core has fired stands in its queue, a part of `spikes`: from `taken` to `gone` what has left
-and waits for the next core, from `cursor` to `end` what has not left. The input's queue is `events`.
+and waits for the next core, from `cursor` to `end` what has not left. `events` is the input's.
 """
 
 from __future__ import annotations
 
+from speckfarm_server.twin.pointers import record_at
 from speckfarm_server.twin.records import INPUT, Memory, Record, compiled
 from speckfarm_server.twin.service import is_inside, may_go_on, put, serve
-from speckfarm_server.twin.vector import record_at
 
 
 @compiled

@@ -49,8 +49,9 @@ def _check_forward(sources: Sequence[Source]) -> None:
         source.core.core: set() for source in sources if source.core is not None
     }
     for source in sources:
-        for way in source.ways if source.core is not None else ():
-            into[way.core].add(source.core.core)
+        if source.core is not None:
+            for way in source.ways:
+                into[way.core].add(source.core.core)
     while free := [number for number, before in into.items() if not before]:
         into = {n: before - set(free) for n, before in into.items() if n not in free}
     if into:

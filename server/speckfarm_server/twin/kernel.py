@@ -18,9 +18,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from speckfarm_server.twin.chain import advance_chain
+from speckfarm_server.twin.pointers import lowest_bit, pointer_to, record_at
 from speckfarm_server.twin.records import FOREVER_NS, INPUT, Memory, Record, compiled
 from speckfarm_server.twin.service import is_inside, may_go_on, put, random, serve, serve_tick, swap
-from speckfarm_server.twin.vector import lowest_bit, pointer_to, record_at
 
 # A moment is time in ns and what is done then, in one integer: starts (0) go before leaves (1), for
 # they make room.
@@ -28,7 +28,7 @@ LEAVES = 1
 NEVER = FOREVER_NS * 2 + LEAVES
 
 
-@njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@njit(error_model="numpy", nogil=True)
 def advance(
     chip: tuple[NDArray[Any], ...],  # the first thirteen of Memory
     events: NDArray[np.void],
@@ -130,7 +130,7 @@ def _go_on(memory: Memory, flow: Record, place: int) -> None:
 
 
 @compiled
-def _has_spikes(core: Record) -> bool:
+def _has_spikes(core: Record) -> Any:
     return core.cursor < core.end
 
 
@@ -153,7 +153,7 @@ def _arrival_ns(memory: Memory, core: Record) -> int:
 
 
 @compiled
-def _ticks_before(core: Record, flow: Record, t_ns: int) -> bool:
+def _ticks_before(core: Record, flow: Record, t_ns: int) -> Any:
     return core.tick_period_ns > 0 and core.next_tick_ns <= min(t_ns, flow.horizon_ns)
 
 

@@ -164,12 +164,13 @@ class Machine:
         links, first_links = _links(sources)
         self._cores["first_link"] = first_links
         self._cores["links"] = [len(source.ways) for source in sources]
-        for place in range(1, len(sources)):
+        self._cores["queue_at"], self._cores["queue_room"] = queue_at[:-1], rooms
+        for place, core in enumerate(cores, 1):
             self._set_core(
-                place, queue_at=int(queue_at[place]), queue_room=rooms[place],
-                neurons=_neurons(cores[place - 1]), state_at=state_at[place - 1], weights_at=weights_at[place - 1],
-                biases_at=biases_at[place - 1], reach_y_at=reach_at[place - 1],
-                reach_x_at=reach_at[place - 1] + REACH * cores[place - 1].input_shape[1],
+                place, neurons=_neurons(core), state_at=state_at[place - 1],
+                weights_at=weights_at[place - 1], biases_at=biases_at[place - 1],
+                reach_y_at=reach_at[place - 1],
+                reach_x_at=reach_at[place - 1] + REACH * core.input_shape[1],
                 inbox_at=(place - 1) * ring, starts_at=(place - 1) * ring,
             )  # fmt: skip
         self._starts = np.zeros(len(cores) * ring, np.int64)

@@ -7,10 +7,11 @@ vector.py adds up. The equations are written out in docs/explanation/twin.md.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from speckfarm_server.twin.pointers import lowest_bit, record_at
 from speckfarm_server.twin.records import (
     LOAD_BINS,
     Q20,
@@ -20,7 +21,7 @@ from speckfarm_server.twin.records import (
     Record,
     compiled,
 )
-from speckfarm_server.twin.vector import STEP, Rule, last_step, lowest_bit, record_at, step
+from speckfarm_server.twin.vector import STEP, Rule, last_step, step
 
 
 class Work(NamedTuple):
@@ -100,7 +101,7 @@ def _place_behind(link: Record, spike: Record) -> tuple[int, int, int]:
 
 
 @compiled
-def _finish(  # noqa: PLR0913
+def _finish(
     memory: Memory, flow: Record, place: int, now_ns: int, updates: int, first: int, end: int
 ) -> None:
     """Count, let the decimator pass, and say until when the core is busy."""
@@ -205,7 +206,7 @@ def _count_saturated(work: Work, row: Row) -> int:
     count = 0
     for lane in range(row.length):
         v = np.int64(work.state[row.first + lane]) + np.int64(work.deltas[row.deltas_at + lane])
-        count += v > 32767 or v < -32768
+        count += 1 if v > 32767 or v < -32768 else 0
     return count
 
 
@@ -271,4 +272,5 @@ def random(core: Record, below: int) -> int:
     word ^= word >> np.uint64(7)
     word ^= word << np.uint64(17)
     core.random = np.int64(word)
-    return np.int64((word >> np.uint64(33)) % np.uint64(below))
+    drawn: Any = np.int64((word >> np.uint64(33)) % np.uint64(below))
+    return drawn

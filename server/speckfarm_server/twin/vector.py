@@ -1,4 +1,4 @@
-"""The vector step: add deltas to a run of neurons, saturate, clip, fire, reset, and say which fired.
+"""The vector step: add deltas to a run of neurons, saturate, clip, fire, reset; say who fired.
 
 `step` is a few vector instructions, written as LLVM code because no loop that numba can vectorise
 also hands over the places of the spikes; `plain_step` is the same as a loop. Tests hold the two
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+intrinsic: Any = extending.intrinsic
 I16 = ir.IntType(16)
 I64 = ir.IntType(64)
 
@@ -97,51 +97,6 @@ def _step(is_whole: bool, vectors: int) -> Any:
 
 step = _step(is_whole=True, vectors=VECTORS)
 last_step = _step(is_whole=False, vectors=VECTORS)
-
-
-@intrinsic
-def pointer_to(typing: Any, array: Any) -> Any:
-    """The address of an array's first element: no reference is counted, no bound is checked."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_array(signature.args[0])(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype)(array), code
-
-
-@intrinsic
-def record_at(typing: Any, pointer: Any, index: Any) -> Any:
-    """A record of an array, to read and write its fields."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer.dtype(pointer, types.int64), code
-
-
-@intrinsic
-def lowest_bit(typing: Any, mask: Any) -> Any:
-    """The place of the lowest bit that is set; there must be one."""
-    return types.int64(types.uint64), lambda _, builder, __, args: _count_zeros(
-        builder, "cttz", args
-    )
-
-
-@intrinsic
-def highest_bit(typing: Any, mask: Any) -> Any:
-    """The place of the highest bit that is set; there must be one."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sub(ir.Constant(I64, 63), _count_zeros(builder, "ctlz", args))
-
-    return types.int64(types.uint64), code
-
-
-def _count_zeros(builder: Any, name: str, args: Any) -> Any:
-    bit = ir.IntType(1)
-    function_type = ir.FunctionType(I64, [I64, bit])
-    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.i64")
-    return builder.call(function, [args[0], ir.Constant(bit, 1)])
 
 
 def _pointer(builder: Any, base: Any, index: Any) -> Any:
