@@ -19,7 +19,7 @@ from speckfarm_server.configuration import (
 FIXED_NS = 300
 PIPE_NS = 70
 OP_NS_Q20 = {0: 10_485_760}  # 10 ns
-OTHER_OP_NS_Q20 = 34_952_533  # 33.3 ns
+OTHER_OP_NS_Q20 = 34_952_534  # 33.3 ns
 FIFO_DEPTH = 16
 
 
