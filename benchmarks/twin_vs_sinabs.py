@@ -2,11 +2,11 @@
 
     python benchmarks/twin_vs_sinabs.py [NETWORK.nir | NETWORK.nir=RECORDING ...]
 
-The digits example runs on its own recordings, another network on the recordings given with it, or
-on blobs that circle over the input map. Both have the same integers (checked). A row compares the
-spikes of each layer, before pooling: sinabs' count over the twin's, less 1, and on how many
-recordings both predict the same class. sinabs adds up all that comes within a time step before it
-clips, compares and fires, so rows differ in the length of the step and in the rules:
+A network runs on the recordings given with it, or on blobs that circle over the input map; without
+a network, the digits example runs on its own recordings. Both have the same integers (checked). A
+row compares the spikes of each layer, before pooling: sinabs' count over the twin's, less 1, and on
+how many recordings both predict the same class. sinabs adds up all that comes within a time step
+before it clips, compares and fires, so rows differ in the length of the step and in the rules:
 
 * *as they are*: both clip at the model's lower clip, sinabs fires as often per step as fits
 * *low clip*: both clip at -32768, the lowest that a chip can hold, so the clip hardly matters
@@ -70,8 +70,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable()
     torch.set_num_threads(1)
-    cases = [f"{DIGITS / 'digits.nir'}={DIGITS / 'digits.npz'}", *options.networks]
-    for case in cases:
+    for case in options.networks or [f"{DIGITS / 'digits.nir'}={DIGITS / 'digits.npz'}"]:
         network, _, recording = case.partition("=")
         model = load_model(Path(network))
         if recording:
@@ -79,8 +78,7 @@ def main() -> None:
         else:
             name = f"blobs, {options.rate:,.0f} events/s, {options.seconds} s"
             shape, seeds = model.network.input_shape, range(options.recordings)
-            blobs = [circling_blob(shape, options.rate, options.seconds, seed) for seed in seeds]
-            recordings = blobs
+            recordings = [circling_blob(shape, options.rate, options.seconds, n) for n in seeds]
         compare(f"{model.name}, {name}", model, recordings[: options.recordings])
 
 
@@ -149,9 +147,12 @@ def _print_twin(rule: str, twin: Counts) -> None:
 
 def _cells(row: Row, found: Counts, twin: Counts) -> str:
     step = "each event" if row.step_us == EACH_EVENT else f"{row.step_us / 1000:g} ms"
-    differences = found.spikes / np.maximum(twin.spikes, 1) - 1
+    differences = [
+        f"{theirs / ours - 1:+.1%}" if ours else f"{theirs} more"
+        for theirs, ours in zip(found.spikes.tolist(), twin.spikes.tolist(), strict=True)
+    ]
     same = sum(a == b for a, b in zip(found.predictions, twin.predictions, strict=True))
-    cells = [row.rule, step, *(f"{difference:+.1%}" for difference in differences)]
+    cells = [row.rule, step, *differences]
     return "| " + " | ".join([*cells, f"{same} of {len(twin.predictions)}"]) + " |"
 
 
