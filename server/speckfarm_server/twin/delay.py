@@ -10,8 +10,8 @@ A core serves what arrives one after the other, in order of arrival. For an arri
 
 `busy` is when the core is free again. `output` is the time at the monitor and that of arrival at
 the next core. A spike that finds no room there leaves later, and so does all that comes after it.
-Times are whole ns; ns_per_op is rounded up to a multiple of 2^-20 ns, done * ns_per_op down, so that
-no rounding adds up within an event. service.py repeats these lines; a test holds the two together.
+Times are whole ns; ns_per_op is rounded up to a multiple of 2^-20 ns, done * ns_per_op down, so no
+rounding adds up within an event. service.py repeats these lines; a test holds the two together.
 """
 
 from __future__ import annotations
