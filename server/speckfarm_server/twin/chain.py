@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from speckfarm_server.twin.pointers import record_at
 from speckfarm_server.twin.records import INPUT, Memory, Record, compiled
-from speckfarm_server.twin.service import is_inside, may_go_on, put, serve
+from speckfarm_server.twin.service import is_inside, may_go_on, put, serve, work_of
 
 
 @compiled
@@ -68,7 +68,7 @@ def _work_on(memory: Memory, flow: Record, place: int) -> None:
     """Let a core's spikes leave and serve what waits for it, as far as there is room."""
     core = record_at(memory.cores, place)
     source = record_at(memory.cores, place - 1)
-    link = record_at(memory.links, place - 1)
+    work = work_of(memory, flow, core, record_at(memory.links, place - 1), memory.weights)
     arrivals = memory.events if place - 1 == INPUT else memory.spikes
     while may_go_on(flow):
         if core.cursor < core.end and not _let_go(memory, flow, core, place):
@@ -80,24 +80,28 @@ def _work_on(memory: Memory, flow: Record, place: int) -> None:
         now_ns = max(arrival.t_ns, core.busy_ns)
         memory.starts[core.starts_at + (core.input_spikes & flow.ring_mask)] = now_ns
         _make_room(memory, core)
-        serve(memory, flow, place, arrival, link, now_ns)
+        serve(memory, flow, place, work, arrival, now_ns)
 
 
 @compiled
 def _let_go(memory: Memory, flow: Record, core: Record, place: int) -> bool:
     """Let spikes leave in the order of firing; False if one finds no room."""
+    link = record_at(memory.links, place)
     while core.cursor < core.end:
         spike = record_at(memory.spikes, core.queue_at + core.cursor)
         leaves_ns = spike.t_ns + core.shift_ns
-        if is_inside(record_at(memory.links, place), spike):
+        if not link.may_miss or is_inside(link, spike):
             if _waits(core) == flow.depth:
                 return False
             late_ns = max(0, _free_since_ns(memory, flow, place) - leaves_ns)
             leaves_ns += late_ns
             core.shift_ns += late_ns
             core.stalled_ns += late_ns
-            left = record_at(memory.spikes, core.queue_at + core.gone)
-            put(left, spike, leaves_ns + flow.pipe_ns)
+            if core.gone == core.cursor:
+                spike.t_ns = leaves_ns + flow.pipe_ns
+            else:
+                left = record_at(memory.spikes, core.queue_at + core.gone)
+                put(left, spike, leaves_ns + flow.pipe_ns)
             core.gone += 1
         if core.monitored:
             put(record_at(memory.outputs, flow.emitted), spike, leaves_ns + flow.pipe_ns)

@@ -75,8 +75,8 @@ def _forget_others(folder: Path) -> None:
     if _is_current(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for index in _indices(folder):
-        index.unlink(missing_ok=True)
+    for outdated in folder.glob("kernel.*.nb[ic]"):
+        outdated.unlink(missing_ok=True)
     (folder / STAMP).write_text(_digest())
 
 

@@ -40,15 +40,24 @@ def core_fields(core: CoreConfiguration, assumptions: Assumptions) -> dict[str, 
     }
 
 
-def link_fields(way: Destination, target: CoreConfiguration) -> dict[str, int]:
-    """Fields of LINK_DTYPE that a destination decides."""
+def link_fields(
+    way: Destination, source: CoreConfiguration | None, target: CoreConfiguration
+) -> dict[str, int]:
+    """Fields of LINK_DTYPE that a destination of a core, or of the input (None), decides."""
+    pooling = _log2("pooling", way.pooling)
     features, height, width = target.input_shape
+    may_miss = True
+    if source is not None:
+        last, y, x = (size - 1 for size in source.output_shape)
+        last += way.feature_shift
+        may_miss = last >= features or y >> pooling >= height or x >> pooling >= width
     return {
-        "pooling_log2": _log2("pooling", way.pooling),
+        "pooling_log2": pooling,
         "feature_shift": way.feature_shift,
         "features": features,
         "height": height,
         "width": width,
+        "may_miss": int(may_miss),
     }
 
 

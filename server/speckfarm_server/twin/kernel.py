@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from speckfarm_server.twin.chain import advance_chain
 from speckfarm_server.twin.pointers import lowest_bit, pointer_to, record_at
 from speckfarm_server.twin.records import FOREVER_NS, INPUT, Memory, Record, compiled
-from speckfarm_server.twin.service import is_inside, may_go_on, put, random, serve, serve_tick, swap
+from speckfarm_server.twin.service import (
+    is_inside,
+    may_go_on,
+    put,
+    random,
+    serve,
+    serve_tick,
+    swap,
+    work_of,
+)
 
 # A moment is time in ns and what is done then, in one integer: starts (0) go before leaves (1), for
 # they make room.
@@ -229,7 +238,9 @@ def _start(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
             if second.t_ns <= now_ns and random(core, 2):
                 swap(arrival, second)
         _make_room(memory, core, now_ns)
-        serve(memory, flow, place, arrival, record_at(memory.links, arrival.layer), now_ns)
+        link = record_at(memory.links, arrival.layer)
+        work = work_of(memory, flow, core, link, memory.weights)
+        serve(memory, flow, place, work, arrival, now_ns)
     _go_on(memory, flow, place)
 
 

@@ -194,7 +194,7 @@ class Machine:
 _OF_A_RECORDING = (
     "busy_ns", "next_tick_ns", "head", "waiting", "taken", "gone", "cursor", "end", "shift_ns",
     "wanted_by",
-    "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
+    "input_spikes", "output_spikes", "synops", "stalled_ns", "saturated",
 )  # fmt: skip
 
 
@@ -222,7 +222,8 @@ def _links(sources: Sequence[Source]) -> tuple[NDArray[np.void], list[int]]:
             target = sources[places[way.core]].core
             if target is not None:
                 same = sum(other.core == way.core for other in source.ways[:number])
-                rows.append({**link_fields(way, target), "target": places[way.core], "slots": same})
+                fields = link_fields(way, source.core, target)
+                rows.append({**fields, "target": places[way.core], "slots": same})
     links = np.zeros(len(rows), LINK_DTYPE)
     for name in LINK_DTYPE.names or ():
         links[name] = [row[name] for row in rows]

@@ -49,10 +49,11 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "shift_ns",  # how long spikes of what is being served were held up
     "head", "waiting",  # its inbox, a ring, unless it is one of a chain
     "wanted_by",  # places whose spikes found no room here, as bits
-    "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
+    "input_spikes", "output_spikes", "synops", "stalled_ns", "saturated",
 )])
 LINK_DTYPE = np.dtype([(name, "<i8") for name in (
     "target", "pooling_log2", "feature_shift", "features", "height", "width",
+    "may_miss",  # whether a spike of the source may fall beyond the target's map
     "slots",  # links of the same source to this target, up to this one
 )])
 FLOW_DTYPE = np.dtype([(name, "<i8") for name in (

@@ -25,18 +25,28 @@ from speckfarm_server.twin.vector import STEP, Rule, last_step, step
 
 
 class Work(NamedTuple):
-    """A core at work on a spike or tick; what does not change meanwhile."""
+    """What stays while a core serves what comes through one link."""
 
     state: Pointer
     deltas: Pointer  # weights or biases
+    reach: Pointer
     spikes: Pointer  # what fires: spikes that are to leave, or outputs of a core that feeds none
     rule: Rule
     layer: int
-    cause: int
-    start_ns: int  # of the first neuron's update; at an output when it is seen
+    seen_after_ns: int  # from the start to the first neuron's update; at an output with the pipe
     op_ns_q20: int
     per_feature: int
     features: int
+    feature_shift: int
+    pooling_log2: int
+    reach_y_at: int
+    reach_x_at: int
+    state_at: int
+    weights_at: int
+    channel: int
+    row: int
+    kernel_step: int
+    may_saturate: int
 
 
 class Row(NamedTuple):
@@ -48,6 +58,8 @@ class Row(NamedTuple):
     y: int
     low_x: int
     updates: int  # neurons that came before, of this spike or tick
+    cause: int
+    seen_ns: int  # when a spike of the first neuron would be
 
 
 @compiled
@@ -57,14 +69,28 @@ def may_go_on(flow: Record) -> bool:
 
 
 @compiled
+def work_of(memory: Memory, flow: Record, core: Record, link: Record, deltas: Pointer) -> Work:
+    """A core's work on what comes through a link, or on ticks."""
+    kept = 0 if core.return_to_zero else -1
+    rule = Rule(core.threshold_low, core.fires_from, core.threshold_high, kept)
+    spikes = memory.spikes if core.links else memory.outputs
+    seen_after_ns = core.fixed_ns + (0 if core.links else flow.pipe_ns)
+    return Work(
+        memory.state, deltas, memory.reach, spikes, rule, core.layer, seen_after_ns,
+        core.op_ns_q20, core.per_feature, core.out_features, link.feature_shift,
+        link.pooling_log2, core.reach_y_at, core.reach_x_at, core.state_at, core.weights_at,
+        core.channel, core.row, core.kernel_step, core.may_saturate,
+    )  # fmt: skip
+
+
+@compiled
 def serve(
-    memory: Memory, flow: Record, place: int, arrival: Record, link: Record, now_ns: int
+    memory: Memory, flow: Record, place: int, work: Work, arrival: Record, now_ns: int
 ) -> None:
-    """Add a spike that came through a link, and put what fires behind the core's queue."""
+    """Add a spike, and put what fires behind the core's queue."""
     core = record_at(memory.cores, place)
     first = core.queue_at + core.end if core.links else flow.emitted
-    work = _work(memory, flow, core, memory.weights, arrival.cause, now_ns)
-    updates, end = _integrate(memory, core, work, first, _place_behind(link, arrival))
+    updates, end = _integrate(core, work, arrival, now_ns, first)
     core.input_spikes += 1
     core.synops += updates
     _finish(memory, flow, place, now_ns, updates, first, end)
@@ -76,13 +102,14 @@ def serve_tick(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
     core = record_at(memory.cores, place)
     core.next_tick_ns += core.tick_period_ns
     first = core.queue_at + core.end if core.links else flow.emitted
-    work = _work(memory, flow, core, memory.biases, -1, now_ns)
+    work = work_of(memory, flow, core, record_at(memory.links, 0), memory.biases)
+    seen_ns = now_ns + work.seen_after_ns
     end = first
     for y in range(core.out_height):
-        row = Row(core.state_at + y * core.row, core.biases_at, core.row, y, 0, y * core.row)
-        if core.may_saturate:
-            core.saturated += _count_saturated(work, row)
-        end = _add_row(work, row, end)
+        row = Row(
+            work.state_at + y * work.row, core.biases_at, work.row, y, 0, y * work.row, -1, seen_ns
+        )
+        end = _add_row(core, work, row, end)
     _finish(memory, flow, place, now_ns, core.out_height * core.row, first, end)
 
 
@@ -114,65 +141,37 @@ def _finish(
     else:
         flow.emitted = end
     core.shift_ns = 0
-    service_ns = core.fixed_ns + (updates * core.op_ns_q20 >> Q20)
-    core.busy_ns = now_ns + service_ns
-    core.served_ns += service_ns
+    core.busy_ns = now_ns + core.fixed_ns + (updates * core.op_ns_q20 >> Q20)
     memory.load[place * LOAD_BINS + _bin(memory, flow, now_ns)] += updates
     flow.budget -= updates + 1
 
 
 @compiled
-def _work(
-    memory: Memory, flow: Record, core: Record, deltas: Pointer, cause: int, now_ns: int
-) -> Work:
-    return Work(
-        state=memory.state,
-        deltas=deltas,
-        spikes=memory.spikes if core.links else memory.outputs,
-        rule=Rule(
-            core.threshold_low,
-            core.fires_from,
-            core.threshold_high,
-            0 if core.return_to_zero else -1,
-        ),
-        layer=core.layer,
-        cause=cause,
-        start_ns=now_ns + core.fixed_ns + (0 if core.links else flow.pipe_ns),
-        op_ns_q20=core.op_ns_q20,
-        per_feature=core.per_feature,
-        features=core.out_features,
-    )
-
-
-@compiled
-def _integrate(
-    memory: Memory, core: Record, work: Work, end: int, place: tuple[int, int, int]
-) -> tuple[int, int]:
+def _integrate(core: Record, work: Work, arrival: Record, now_ns: int, end: int) -> tuple[int, int]:
     """Add a spike's weights row by row; return how many neurons it reached, and the new end."""
-    feature, y, x = place
-    reach_y = core.reach_y_at + y * REACH
-    reach_x = core.reach_x_at + x * REACH
-    low_y, rows = memory.reach[reach_y], memory.reach[reach_y + 1]
-    low_x, length = memory.reach[reach_x], memory.reach[reach_x + 1]
-    first = core.state_at + memory.reach[reach_y + 2] + memory.reach[reach_x + 2]
-    deltas_at = core.weights_at + feature * core.channel
-    deltas_at += memory.reach[reach_y + 3] + memory.reach[reach_x + 3]
-    row, kernel_step, may_saturate = core.row, core.kernel_step, core.may_saturate
+    reach_y = work.reach_y_at + (np.int64(arrival.y) >> work.pooling_log2) * REACH
+    reach_x = work.reach_x_at + (np.int64(arrival.x) >> work.pooling_log2) * REACH
+    low_y, rows = work.reach[reach_y], work.reach[reach_y + 1]
+    low_x, length = work.reach[reach_x], work.reach[reach_x + 1]
+    first = work.state_at + work.reach[reach_y + 2] + work.reach[reach_x + 2]
+    deltas_at = work.weights_at + (np.int64(arrival.feature) + work.feature_shift) * work.channel
+    deltas_at += work.reach[reach_y + 3] + work.reach[reach_x + 3]
+    cause, seen_ns = arrival.cause, now_ns + work.seen_after_ns
     updates = 0
-    for out_y in range(low_y, low_y + rows):
-        here = Row(first, deltas_at, length, out_y, low_x, updates)
-        if may_saturate:
-            core.saturated += _count_saturated(work, here)
-        end = _add_row(work, here, end)
-        deltas_at -= kernel_step
-        first += row
+    for y in range(low_y, low_y + rows):
+        row = Row(first, deltas_at, length, y, low_x, updates, cause, seen_ns)
+        end = _add_row(core, work, row, end)
+        deltas_at -= work.kernel_step
+        first += work.row
         updates += length
     return updates, end
 
 
 @compiled
-def _add_row(work: Work, row: Row, end: int) -> int:
+def _add_row(core: Record, work: Work, row: Row, end: int) -> int:
     """Add deltas to a row of neurons and write what fires from `end` on; return the new end."""
+    if work.may_saturate:
+        core.saturated += _count_saturated(work, row)
     at = 0
     while at < row.length:
         left = row.length - at
@@ -192,8 +191,8 @@ def _add_row(work: Work, row: Row, end: int) -> int:
 @compiled
 def _write(spike: Record, work: Work, row: Row, lane: int) -> None:
     x = lane * work.per_feature >> 32
-    spike.t_ns = work.start_ns + ((row.updates + lane + 1) * work.op_ns_q20 >> Q20)
-    spike.cause = work.cause
+    spike.t_ns = row.seen_ns + ((row.updates + lane + 1) * work.op_ns_q20 >> Q20)
+    spike.cause = row.cause
     spike.layer = work.layer
     spike.feature = lane - x * work.features
     spike.y = row.y

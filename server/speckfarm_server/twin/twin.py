@@ -40,7 +40,6 @@ class Activity:
     output_spikes: Int64Array  # fired, before decimator and pooling
     synops: Int64Array  # neuron updates by spikes; those of leak ticks are not counted
     saturated: Int64Array  # neuron updates that 16 bits could not hold
-    served_us: FloatArray  # time spent on spikes and ticks
     stalled_us: FloatArray  # time for which its spikes found no room
     load: Int64Array  # (layers, bins) neuron updates, those of ticks included
     bin_us: float  # width of a bin of `load`; the first begins with the first event
@@ -138,7 +137,6 @@ class Twin:
         bins = int(cores["busy_ns"].max(initial=0) - flow["origin_ns"] >> flow["bin_log2"]) + 1
         return Activity(
             **{name: cores[name].copy() for name in _COUNTS},
-            served_us=cores["served_ns"] / NS_PER_US,
             stalled_us=cores["stalled_ns"] / NS_PER_US,
             load=self._machine.load[:, : max(0, bins)],
             bin_us=(1 << int(flow["bin_log2"])) / NS_PER_US,
