@@ -9,9 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import TIME_SHIFT, PackedEvents, unpack
+from speckfarm.events import TIME_SHIFT, PackedEvents
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, Int16Array
+from speckfarm_server.twin.arrivals import NS_PER_US, check_events, spread_out
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.compilation import compile_kernels
 from speckfarm_server.twin.delay import SECOND_NS
@@ -26,8 +27,6 @@ from speckfarm_server.twin.records import SPIKE_DTYPE
 OUTPUT_DTYPE = SPIKE_DTYPE
 FloatArray: TypeAlias = NDArray[np.float64]
 SLICE_EVENTS = 1 << 14  # input events that are unpacked together; bounds buffers
-CHECK_EVENTS = 1 << 16  # at a time, to bound temporaries
-NS_PER_US = 1000
 BUFFER_SPIKES = 1 << 15  # outputs that are handed over together
 NO_OUTPUT = NO_SPIKES
 
@@ -119,7 +118,7 @@ class Twin:
         """
         if self._finished:
             raise ValueError("the recording was finished; start_recording before the next")
-        _check_events(packed, self._input_shape, self._last_us)
+        check_events(packed, self._input_shape, self._last_us)
         return self._slices(packed)
 
     def finish(self) -> Iterator[NDArray[np.void]]:
@@ -180,33 +179,7 @@ class Twin:
         if self._dvs is not None:
             packed, index = preprocess(packed, self._dvs, self._chip)
             cause = cause[index]
-        events = unpack(packed)
-        spikes = np.empty(len(packed), SPIKE_DTYPE)
-        spikes["t_ns"] = events["t"] * NS_PER_US
-        spikes["cause"] = cause
-        spikes["layer"] = 0
-        for name in ("feature", "y", "x"):
-            spikes[name] = events[name]
-        return spikes
+        return spread_out(packed, cause)
 
 
 _COUNTS = ("input_spikes", "output_spikes", "synops", "saturated")
-
-
-def _check_events(packed: PackedEvents, shape: tuple[int, int, int], last_us: int) -> None:
-    """Raise ValueError for the first event that is not of the input map or goes back in time."""
-    sizes = {"layer": 1, "feature": shape[0], "y": shape[1], "x": shape[2]}
-    for first in range(0, len(packed), CHECK_EVENTS):
-        events = unpack(packed[first : first + CHECK_EVENTS])
-        for name, size in sizes.items():
-            found = events[name]
-            if found.max() >= size:
-                at = int(np.argmax(found >= size))
-                allowed = f"must be 0 to {size - 1}"
-                raise ValueError(f"event {first + at}: {name} is {found[at]}, {allowed}")
-        steps_us = np.diff(events["t"], prepend=last_us)
-        if steps_us.min() < 0:
-            at = int(np.argmax(steps_us < 0))
-            text = f"{-steps_us[at]} us before the last one; sort events by time"
-            raise ValueError(f"event {first + at} is {text}")
-        last_us = int(events["t"][-1])
