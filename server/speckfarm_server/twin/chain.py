@@ -12,7 +12,7 @@ and waits for the next core, from `cursor` to `end` what has not left. `events` 
 from __future__ import annotations
 
 from speckfarm_server.twin.pointers import record_at
-from speckfarm_server.twin.records import INPUT, Memory, Record, compiled
+from speckfarm_server.twin.records import INPUT, Memory, Pointer, Record, compiled
 from speckfarm_server.twin.service import is_inside, may_go_on, put, serve, work_of
 
 
@@ -57,8 +57,7 @@ def _enter(memory: Memory, flow: Record) -> None:
             late_ns = leaves_ns + flow.pipe_ns - event.t_ns
             flow.held_back_events += late_ns > 0
             flow.held_back_ns = max(flow.held_back_ns, late_ns)
-            put(record_at(memory.events, queue.gone), event, leaves_ns + flow.pipe_ns)
-            queue.gone += 1
+            _move_up(memory.events, queue, event, leaves_ns + flow.pipe_ns)
         flow.entered_ns = leaves_ns
         queue.cursor += 1
 
@@ -97,18 +96,23 @@ def _let_go(memory: Memory, flow: Record, core: Record, place: int) -> bool:
             leaves_ns += late_ns
             core.shift_ns += late_ns
             core.stalled_ns += late_ns
-            if core.gone == core.cursor:
-                spike.t_ns = leaves_ns + flow.pipe_ns
-            else:
-                left = record_at(memory.spikes, core.queue_at + core.gone)
-                put(left, spike, leaves_ns + flow.pipe_ns)
-            core.gone += 1
+            _move_up(memory.spikes, core, spike, leaves_ns + flow.pipe_ns)
         if core.monitored:
             put(record_at(memory.outputs, flow.emitted), spike, leaves_ns + flow.pipe_ns)
             flow.emitted += 1
         core.cursor += 1
     core.busy_ns += core.shift_ns
     return True
+
+
+@compiled
+def _move_up(spikes: Pointer, queue: Record, spike: Record, arrives_ns: int) -> None:
+    """Let a spike wait for the next core; it fills the gap if others went nowhere."""
+    if queue.gone == queue.cursor:
+        spike.t_ns = arrives_ns
+    else:
+        put(record_at(spikes, queue.queue_at + queue.gone), spike, arrives_ns)
+    queue.gone += 1
 
 
 @compiled
