@@ -12,7 +12,7 @@ and waits for the next core, from `cursor` to `end` what has not left. `events` 
 from __future__ import annotations
 
 from speckfarm_server.twin.pointers import record_at
-from speckfarm_server.twin.records import INPUT, Memory, Pointer, Record, compiled
+from speckfarm_server.twin.records import INPUT, Memory, Pointer, Record, called, compiled
 from speckfarm_server.twin.service import is_inside, may_go_on, put, serve, work_of
 
 
@@ -43,26 +43,29 @@ def _waits(queue: Record) -> int:
     return queue.gone - queue.taken
 
 
-@compiled
+@called
 def _enter(memory: Memory, flow: Record) -> None:
     """Let events in as long as the first core has room; each leaves one pipe before its time."""
     queue = record_at(memory.cores, INPUT)
+    link = record_at(memory.links, INPUT)
+    pipe_ns, left_ns = flow.pipe_ns, flow.entered_ns
     while queue.cursor < queue.end:
         event = record_at(memory.events, queue.cursor)
-        leaves_ns = max(event.t_ns - flow.pipe_ns, flow.entered_ns)
-        if is_inside(record_at(memory.links, INPUT), event):
+        left_ns = max(event.t_ns - pipe_ns, left_ns)
+        if is_inside(link, event):
             if _waits(queue) == flow.depth:
                 return
-            leaves_ns = max(leaves_ns, _free_since_ns(memory, flow, INPUT))
-            late_ns = leaves_ns + flow.pipe_ns - event.t_ns
-            flow.held_back_events += late_ns > 0
-            flow.held_back_ns = max(flow.held_back_ns, late_ns)
-            _move_up(memory.events, queue, event, leaves_ns + flow.pipe_ns)
-        flow.entered_ns = leaves_ns
+            left_ns = max(left_ns, _free_since_ns(memory, flow, INPUT))
+            late_ns = left_ns + pipe_ns - event.t_ns
+            if late_ns > 0:
+                flow.held_back_events += 1
+                flow.held_back_ns = max(flow.held_back_ns, late_ns)
+            _move_up(memory.events, queue, event, left_ns + pipe_ns)
+        flow.entered_ns = left_ns
         queue.cursor += 1
 
 
-@compiled
+@called
 def _work_on(memory: Memory, flow: Record, place: int) -> None:
     """Let a core's spikes leave and serve what waits for it, as far as there is room."""
     core = record_at(memory.cores, place)

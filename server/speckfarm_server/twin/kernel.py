@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from speckfarm_server.twin.chain import advance_chain
 from speckfarm_server.twin.pointers import lowest_bit, pointer_to, record_at
-from speckfarm_server.twin.records import FOREVER_NS, INPUT, Memory, Record, compiled
+from speckfarm_server.twin.records import FOREVER_NS, INPUT, Memory, Record, called, compiled
 from speckfarm_server.twin.service import (
     is_inside,
     may_go_on,
@@ -74,7 +74,7 @@ def advance(
     return _advance_in_order(memory, record)
 
 
-@compiled
+@called
 def _advance_in_order(memory: Memory, flow: Record) -> bool:
     queue = record_at(memory.cores, INPUT)
     if not flow.is_input_blocked:

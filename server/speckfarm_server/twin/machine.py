@@ -71,6 +71,9 @@ class Machine:
             values = core_fields(core, assumptions)
             values |= {"fixed_ns": delays.fixed_ns, "op_ns_q20": delays.op_ns_q20}
             values["tick_period_ns"] = tick_period_ns if core.leak_enable else 0
+            is_heard = bool(self._cores["links"][place]) or core.monitor_enable
+            is_random = assumptions.order_seed is not None
+            values["is_sifted"] = int(values["decimator"] > 1 or is_random or not is_heard)
             values["random"] = _random_state(assumptions.order_seed, core.core)
             self._set_core(place, **values)
         self.start_recording()
@@ -194,7 +197,7 @@ class Machine:
 _OF_A_RECORDING = (
     "busy_ns", "next_tick_ns", "head", "waiting", "taken", "gone", "cursor", "end", "shift_ns",
     "wanted_by",
-    "input_spikes", "output_spikes", "synops", "stalled_ns", "saturated",
+    "input_spikes", "output_spikes", "ticks", "stalled_ns", "saturated",
 )  # fmt: skip
 
 

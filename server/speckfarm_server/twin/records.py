@@ -34,6 +34,7 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "fires_from",  # smallest state that fires
     "threshold_high", "threshold_low", "return_to_zero",
     "decimator",  # N; 1 if off
+    "is_sifted",  # whether not all that fires goes on, or not in its order
     "tick_period_ns",  # 0: no leak
     "fixed_ns", "op_ns_q20",  # delay.py
     "per_feature",  # 2^32 / out_features, rounded up: lane * per_feature >> 32 is lane // features
@@ -49,7 +50,7 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "shift_ns",  # how long spikes of what is being served were held up
     "head", "waiting",  # its inbox, a ring, unless it is one of a chain
     "wanted_by",  # places whose spikes found no room here, as bits
-    "input_spikes", "output_spikes", "synops", "stalled_ns", "saturated",
+    "input_spikes", "output_spikes", "ticks", "stalled_ns", "saturated",
 )])
 LINK_DTYPE = np.dtype([(name, "<i8") for name in (
     "target", "pooling_log2", "feature_shift", "features", "height", "width",
@@ -94,5 +95,12 @@ class Memory(NamedTuple):
 def compiled(function: Function) -> Function:
     """Compiled into its caller."""
     dispatcher: Any = njit(error_model="numpy", nogil=True, forceinline=True)(function)
+    wrapped: Function = dispatcher
+    return wrapped
+
+
+def called(function: Function) -> Function:
+    """Compiled by itself, with registers of its own."""
+    dispatcher: Any = njit(error_model="numpy", nogil=True)(function)
     wrapped: Function = dispatcher
     return wrapped

@@ -21,7 +21,7 @@ from speckfarm_server.twin.records import (
     Record,
     compiled,
 )
-from speckfarm_server.twin.vector import STEP, Rule, last_step, step
+from speckfarm_server.twin.vector import LANES, STEP, Rule, last_step, short_step, step
 
 
 class Work(NamedTuple):
@@ -92,7 +92,6 @@ def serve(
     first = core.queue_at + core.end if core.links else flow.emitted
     updates, end = _integrate(core, work, arrival, now_ns, first)
     core.input_spikes += 1
-    core.synops += updates
     _finish(memory, flow, place, now_ns, updates, first, end)
 
 
@@ -101,6 +100,7 @@ def serve_tick(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
     """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
     core = record_at(memory.cores, place)
     core.next_tick_ns += core.tick_period_ns
+    core.ticks += 1
     first = core.queue_at + core.end if core.links else flow.emitted
     work = work_of(memory, flow, core, record_at(memory.links, 0), memory.biases)
     seen_ns = now_ns + work.seen_after_ns
@@ -133,9 +133,10 @@ def _finish(
 ) -> None:
     """Count, let the decimator pass, and say until when the core is busy."""
     core = record_at(memory.cores, place)
-    core.output_spikes += end - first
-    if core.decimator > 1 or flow.is_random or not (core.links or core.monitored):
-        end = _let_pass(memory, flow, core, first, end)
+    if end > first:
+        core.output_spikes += end - first
+        if core.is_sifted:
+            end = _let_pass(memory, flow, core, first, end)
     if core.links:
         core.end = end - core.queue_at
     else:
@@ -176,7 +177,9 @@ def _add_row(core: Record, work: Work, row: Row, end: int) -> int:
     while at < row.length:
         left = row.length - at
         first, deltas_at = row.first + at, row.deltas_at + at
-        if left >= STEP:
+        if left <= LANES:
+            fired = short_step(work.state, work.deltas, first, deltas_at, left, work.rule)
+        elif left >= STEP:
             fired = step(work.state, work.deltas, first, deltas_at, STEP, work.rule)
         else:
             fired = last_step(work.state, work.deltas, first, deltas_at, left, work.rule)

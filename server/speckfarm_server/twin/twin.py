@@ -132,12 +132,15 @@ class Twin:
     @property
     def activity(self) -> Activity:
         """Counts since `start_recording`."""
-        cores, flow = self._machine.cores, self._machine.flow
-        bins = int(cores["busy_ns"].max(initial=0) - flow["origin_ns"] >> flow["bin_log2"]) + 1
+        cores, flow, load = self._machine.cores, self._machine.flow, self._machine.load
+        bins = int(cores["busy_ns"].max() - flow["origin_ns"] >> flow["bin_log2"]) + 1
         return Activity(
-            **{name: cores[name].copy() for name in _COUNTS},
+            input_spikes=cores["input_spikes"].copy(),
+            output_spikes=cores["output_spikes"].copy(),
+            synops=load.sum(axis=1) - cores["ticks"] * cores["neurons"],
+            saturated=cores["saturated"].copy(),
             stalled_us=cores["stalled_ns"] / NS_PER_US,
-            load=self._machine.load[:, : max(0, bins)],
+            load=load[:, : max(0, bins)],
             bin_us=(1 << int(flow["bin_log2"])) / NS_PER_US,
             held_back_us=float(flow["held_back_ns"]) / NS_PER_US,
             held_back_events=int(flow["held_back_events"]),
@@ -180,6 +183,3 @@ class Twin:
             packed, index = preprocess(packed, self._dvs, self._chip)
             cause = cause[index]
         return spread_out(packed, cause)
-
-
-_COUNTS = ("input_spikes", "output_spikes", "synops", "saturated")

@@ -20,15 +20,10 @@ I16 = ir.IntType(16)
 I64 = ir.IntType(64)
 
 
-def _vectors() -> tuple[int, int]:
-    """Lanes of 16 bits in one vector of this processor, and vectors that make up a step."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512bw"):
-        return 32, 2
-    return (16, 4) if features.get("avx2") else (8, 4)
-
-
-LANES, VECTORS = _vectors()
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+MASK_REGISTERS = bool(_FEATURES.get("avx512bw"))
+# Lanes of 16 bits in one vector of this processor, and vectors that make up a step.
+LANES, VECTORS = (32, 2) if MASK_REGISTERS else (16, 4) if _FEATURES.get("avx2") else (8, 4)
 STEP = LANES * VECTORS  # neurons that one step takes; buffers are padded by as many
 
 
@@ -82,7 +77,7 @@ def _step(is_whole: bool, vectors: int) -> Any:
                 reset = builder.and_(builder.sub(after, loss), kept)
                 after = builder.select(fires, reset, after)
                 if not is_whole:
-                    takes_part = _lanes_below(builder, builder.sub(count, offset))
+                    takes_part = _lanes_below(builder, count, part)
                     after = builder.select(takes_part, after, before)
                     fires = builder.and_(fires, takes_part)
                 builder.store(after, at, align=2)
@@ -97,6 +92,7 @@ def _step(is_whole: bool, vectors: int) -> Any:
 
 step = _step(is_whole=True, vectors=VECTORS)
 last_step = _step(is_whole=False, vectors=VECTORS)
+short_step = _step(is_whole=False, vectors=1)  # for up to LANES neurons
 
 
 def _pointer(builder: Any, base: Any, index: Any) -> Any:
@@ -119,8 +115,14 @@ def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), places)
 
 
-def _lanes_below(builder: Any, count: Any) -> Any:
-    numbers = ir.Constant(ir.VectorType(I16, LANES), list(range(LANES)))
+def _lanes_below(builder: Any, count: Any, part: int) -> Any:
+    """Which lanes of a vector are among the first `count` (1 to STEP) of the step."""
+    if MASK_REGISTERS:
+        all_ones = builder.lshr(ir.Constant(I64, -1), builder.sub(ir.Constant(I64, 64), count))
+        lanes = builder.lshr(all_ones, ir.Constant(I64, part * LANES))
+        bits = builder.trunc(lanes, ir.IntType(LANES))
+        return builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
+    numbers = ir.Constant(ir.VectorType(I16, LANES), range(part * LANES, (part + 1) * LANES))
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, I16)))
 
 
