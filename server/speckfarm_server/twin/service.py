@@ -19,6 +19,7 @@ from speckfarm_server.twin.records import (
     Memory,
     Pointer,
     Record,
+    called,
     compiled,
 )
 from speckfarm_server.twin.vector import LANES, STEP, Rule, last_step, short_step, step
@@ -202,7 +203,7 @@ def _write(spike: Record, work: Work, row: Row, lane: int) -> None:
     spike.x = row.low_x + x
 
 
-@compiled
+@called
 def _count_saturated(work: Work, row: Row) -> int:
     """How many neurons of a row cannot hold what is about to be added."""
     count = 0
@@ -212,7 +213,7 @@ def _count_saturated(work: Work, row: Row) -> int:
     return count
 
 
-@compiled
+@called
 def _let_pass(memory: Memory, flow: Record, core: Record, first: int, end: int) -> int:
     """Put what fired into another order if that is asked for; keep what the decimator passes."""
     spikes = memory.spikes if core.links else memory.outputs
