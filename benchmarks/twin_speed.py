@@ -24,7 +24,7 @@ from speckfarm_server.network import Network
 from speckfarm_server.parse import parse_network
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.settings import Settings
-from speckfarm_server.twin.kernel import compile_kernels
+from speckfarm_server.twin.compilation import compile_kernels
 from speckfarm_server.twin.twin import Twin
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"

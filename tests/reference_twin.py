@@ -1,7 +1,7 @@
-"""A slow and obvious twin: plain Python, one neuron at a time, one core after the other.
+"""A slow and obvious twin: plain Python, one neuron, one spike and one moment at a time.
 
-It shares no code with the twin; times follow the equations of docs/explanation/twin.md. A core is
-run when all that will ever arrive there is known, sorted by time, then link.
+It shares no code with the twin; times follow the equations of docs/explanation/twin.md. At every
+step all that could happen next is listed, and what comes first is done.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from speckfarm_server.configuration import Configuration, CoreConfiguration, DvsConfiguration
+from speckfarm_server.configuration import (
+    Configuration,
+    CoreConfiguration,
+    Destination,
+    DvsConfiguration,
+)
 
 FIXED_NS = 300
 PIPE_NS = 70
-SYNOPS_PER_S = {0: 100_000_000}
-OTHER_SYNOPS_PER_S = 30_000_000
+OP_NS_Q20 = {0: 10_485_760}  # 10 ns
+OTHER_OP_NS_Q20 = 34_952_533  # 33.3 ns
+FIFO_DEPTH = 16
 
 
 class Spike(NamedTuple):
@@ -36,6 +42,13 @@ class Event(NamedTuple):
     x: int
 
 
+class Leaving(NamedTuple):
+    """A spike that its core has made, and when it would leave if nothing held it up."""
+
+    t_ns: int
+    spike: Spike
+
+
 @dataclass
 class ReferenceCore:
     """One core."""
@@ -47,8 +60,13 @@ class ReferenceCore:
     input_spikes: int = 0
     output_spikes: int = 0
     synops: int = 0
+    saturated: int = 0
     busy_ns: int = 0
-    sent: list[Spike] = field(default_factory=list)
+    next_tick_ns: int | None = None
+    inbox: list[Spike] = field(default_factory=list)
+    leaving: list[Leaving] = field(default_factory=list)
+    late_ns: int = 0  # by which what is being served was held up
+    stalled_ns: int = 0
 
     def __post_init__(self) -> None:
         self.reset_state()
@@ -61,93 +79,106 @@ class ReferenceCore:
                     for x, v in enumerate(row):
                         self.neurons[f, y, x] = v
 
-    def run(self, arrivals: list[Spike], first_ns: int, last_ns: int) -> list[Spike]:
+    def start_recording(self, first_ns: int) -> None:
         self.busy_ns = self.input_spikes = self.output_spikes = self.synops = 0
-        self.sent = []
-        tick_ns = None
+        self.saturated = self.stalled_ns = 0
+        self.inbox, self.leaving = [], []
         if self.core.leak_enable and self.tick_period_ns is not None:
-            tick_ns = first_ns + self.tick_period_ns
-        for arrival in arrivals:
-            while tick_ns is not None and tick_ns <= arrival.t_ns:
-                self.tick(tick_ns)
-                tick_ns += self.tick_period_ns
-            self.take(arrival)
-        while tick_ns is not None and tick_ns <= last_ns:
-            self.tick(tick_ns)
-            tick_ns += self.tick_period_ns
-        return self.sent
+            self.next_tick_ns = first_ns + self.tick_period_ns
 
-    def take(self, arrival: Spike) -> None:
+    def next_start_ns(self, horizon_ns: float) -> int | None:
+        """When it starts on the next spike or tick; None if there is none or it is at work."""
+        if self.leaving:
+            return None
+        times = [spike.t_ns for spike in self.inbox[:1]]
+        if self.next_tick_ns is not None and self.next_tick_ns <= horizon_ns:
+            times.append(self.next_tick_ns)
+        return max(min(times), self.busy_ns) if times else None
+
+    def start(self, now_ns: int, horizon_ns: float) -> None:
+        tick_ns = self.next_tick_ns
+        is_tick = tick_ns is not None and tick_ns <= horizon_ns
+        if is_tick and (not self.inbox or tick_ns <= self.inbox[0].t_ns):
+            self.next_tick_ns += self.tick_period_ns
+            self.serve(now_ns, -1, self.reached_by_tick())
+        else:
+            arrival = self.inbox.pop(0)
+            updates = self.reached_by(arrival)
+            self.input_spikes += 1
+            self.synops += len(updates)
+            self.serve(now_ns, arrival.cause, updates)
+
+    def reached_by(self, arrival: Spike) -> list[tuple[int, int, int, int]]:
         core = self.core
-        channels, in_height, in_width = core.input_shape
         features, height, width = core.output_shape
-        channel, in_y, in_x = arrival.feature, arrival.y, arrival.x
-        if channel >= channels or in_y >= in_height or in_x >= in_width:
-            return
-        self.input_spikes += 1
         updates = []
         for y in range(height):
             for x in range(width):
-                ky = in_y + core.padding[0] - y * core.stride[0]
-                kx = in_x + core.padding[1] - x * core.stride[1]
+                ky = arrival.y + core.padding[0] - y * core.stride[0]
+                kx = arrival.x + core.padding[1] - x * core.stride[1]
                 if 0 <= ky < core.kernel_size and 0 <= kx < core.kernel_size:
                     for f in range(features):
-                        updates.append((f, y, x, int(core.weights[f, channel, ky, kx])))
-        self.synops += len(updates)
-        self.serve(arrival.t_ns, arrival.cause, updates)
+                        updates.append((f, y, x, int(core.weights[f, arrival.feature, ky, kx])))
+        return updates
 
-    def tick(self, t_ns: int) -> None:
+    def reached_by_tick(self) -> list[tuple[int, int, int, int]]:
         features, height, width = self.core.output_shape
         updates = []
         for y in range(height):
             for x in range(width):
                 for f in range(features):
                     updates.append((f, y, x, int(self.core.biases[f])))
-        self.serve(t_ns, -1, updates)
+        return updates
 
-    def serve(self, t_ns: int, cause: int, updates: list[tuple[int, int, int, int]]) -> None:
+    def serve(self, now_ns: int, cause: int, updates: list[tuple[int, int, int, int]]) -> None:
         core = self.core
-        rate = SYNOPS_PER_S.get(core.core, OTHER_SYNOPS_PER_S)
-        start_ns = max(t_ns, self.busy_ns)
+        op_ns_q20 = OP_NS_Q20.get(core.core, OTHER_OP_NS_Q20)
+        self.late_ns = 0
         for done, (f, y, x, delta) in enumerate(updates, 1):
-            v = self.neurons.get((f, y, x), 0) + delta
-            v = max(-32768, min(32767, v))
+            exact = self.neurons.get((f, y, x), 0) + delta
+            v = max(-32768, min(32767, exact))
+            self.saturated += v != exact
             v = max(v, core.threshold_low)
             if v >= core.threshold_high:
                 v = 0 if core.return_to_zero else v - core.threshold_high
-                out_ns = start_ns + FIXED_NS + done * 10**9 // rate + PIPE_NS
-                self.fire(Spike(out_ns, cause, f, y, x))
+                leaves_ns = now_ns + FIXED_NS + (done * op_ns_q20 >> 20)
+                self.fire(Leaving(leaves_ns, Spike(0, cause, f, y, x)))
             self.neurons[f, y, x] = v
-        self.busy_ns = start_ns + FIXED_NS + len(updates) * 10**9 // rate
+        self.busy_ns = now_ns + FIXED_NS + (len(updates) * op_ns_q20 >> 20)
 
-    def fire(self, spike: Spike) -> None:
+    def fire(self, leaving: Leaving) -> None:
         self.output_spikes += 1
         self.decimator_count += 1
         if self.core.decimator is None:
-            self.sent.append(spike)
+            self.leaving.append(leaving)
         elif self.decimator_count == self.core.decimator:
             self.decimator_count = 0
-            self.sent.append(spike)
+            self.leaving.append(leaving)
+
+    def let_go(self, now_ns: int) -> None:
+        """Its first spike leaves now; what comes after it is late by as much."""
+        waited_ns = now_ns - self.wants_ns()
+        self.late_ns += waited_ns
+        self.stalled_ns += waited_ns
+        self.leaving.pop(0)
+        if not self.leaving:
+            self.busy_ns += self.late_ns
+
+    def wants_ns(self) -> int:
+        return self.leaving[0].t_ns + self.late_ns
 
 
 class ReferenceTwin:
     """A chip."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, fifo_depth: int = FIFO_DEPTH) -> None:
         hz = configuration.slow_clock_hz
         period_ns = None if hz is None else round(1e9 / hz)
         self.configuration = configuration
+        self.fifo_depth = fifo_depth
         self.cores = {core.core: ReferenceCore(core, period_ns) for core in configuration.cores}
-        # (layer of the source, -1 for the input; its slot; source; destination), by rank
-        inputs = (
-            configuration.inputs if configuration.dvs is None else configuration.dvs.destinations
-        )
-        self.links = [(-1, slot, None, to) for slot, to in enumerate(inputs) if to.enable]
-        for core in configuration.cores:
-            for slot, to in enumerate(core.destinations):
-                if to.enable:
-                    self.links.append((core.layer, slot, core.core, to))
-        self.links.sort(key=lambda link: link[:2])
+        self.by_layer = sorted(self.cores.values(), key=lambda core: core.core.layer)
+        self.held_back_ns = 0
 
     def reset_state(self) -> None:
         for core in self.cores.values():
@@ -156,26 +187,76 @@ class ReferenceTwin:
     def run_recording(self, events: list[Event]) -> list[tuple[int, int, int, int, int, int]]:
         """(t_ns, cause, layer, feature, y, x) of monitored layers, by time, then layer."""
         first_ns, last_ns = (events[0].t_us * 1000, events[-1].t_us * 1000) if events else (0, -1)
-        sent: dict[int | None, list[Spike]] = {None: self.entering(events)}
-        while len(sent) <= len(self.cores):
-            for number, core in self.cores.items():
-                links = [link for link in self.links if link[3].core == number]
-                if number not in sent and all(source in sent for _, _, source, _ in links):
-                    arrivals = []
-                    for _, _, source, to in links:
-                        for spike in sent[source]:
-                            at = (spike.y // to.pooling, spike.x // to.pooling)
-                            feature = spike.feature + to.feature_shift
-                            arrivals.append(Spike(spike.t_ns, spike.cause, feature, *at))
-                    arrivals.sort(key=lambda spike: spike.t_ns)  # stable: equal times by link
-                    sent[number] = core.run(arrivals, first_ns, last_ns)
-        outputs = [
-            (s.t_ns, s.cause, core.core.layer, *s[2:])
-            for number, core in self.cores.items()
-            if core.core.monitor_enable
-            for s in sent[number]
-        ]
+        for core in self.cores.values():
+            core.start_recording(first_ns)
+        waiting = self.entering(events)
+        entered_ns = self.held_back_ns = 0
+        now_ns = -PIPE_NS
+        outputs = []
+        ways = self.ways([])
+        while True:
+            horizon_ns = float("inf") if waiting else max(last_ns, entered_ns)
+            moments = []
+            for place, core in enumerate(self.by_layer, 1):
+                start_ns = core.next_start_ns(horizon_ns)
+                if start_ns is not None:
+                    moments.append((start_ns, 0, 0, place))
+                elif core.leaving and self.has_room(core.leaving[0].spike, self.ways([core.core])):
+                    wants_ns = core.wants_ns()
+                    moments.append((max(wants_ns, now_ns), 1, wants_ns, place))
+            if waiting and self.has_room(waiting[0], ways):
+                wants_ns = max(waiting[0].t_ns - PIPE_NS, entered_ns - PIPE_NS)
+                moments.append((max(wants_ns, now_ns), 1, wants_ns, 0))
+            if not moments:
+                break
+            now_ns, kind, _, place = min(moments)
+            if place == 0:
+                event = waiting.pop(0)
+                self.deliver(event, ways, now_ns)
+                entered_ns = now_ns + PIPE_NS
+                self.held_back_ns = max(self.held_back_ns, entered_ns - event.t_ns)
+            elif kind == 0:
+                self.by_layer[place - 1].start(now_ns, horizon_ns)
+            else:
+                core = self.by_layer[place - 1]
+                spike = core.leaving[0].spike
+                self.deliver(spike, self.ways([core.core]), now_ns)
+                core.let_go(now_ns)
+                if core.core.monitor_enable:
+                    outputs.append((now_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
         return sorted(outputs, key=lambda spike: (spike[0], spike[2]))
+
+    def ways(self, source: list[CoreConfiguration]) -> list[Destination]:
+        """Where spikes of a core, or of the input if none is given, go."""
+        if source:
+            ways = source[0].destinations
+        elif self.configuration.dvs is None:
+            ways = self.configuration.inputs
+        else:
+            ways = self.configuration.dvs.destinations
+        return [to for to in ways if to.enable]
+
+    def has_room(self, spike: Spike, ways: list[Destination]) -> bool:
+        for number, to in enumerate(ways):
+            places = sum(other.core == to.core for other in ways[: number + 1])
+            if self.arriving(spike, to, 0) is not None:
+                if len(self.cores[to.core].inbox) + places > self.fifo_depth:
+                    return False
+        return True
+
+    def deliver(self, spike: Spike, ways: list[Destination], now_ns: int) -> None:
+        for to in ways:
+            arriving = self.arriving(spike, to, now_ns + PIPE_NS)
+            if arriving is not None:
+                self.cores[to.core].inbox.append(arriving)
+
+    def arriving(self, spike: Spike, to: Destination, t_ns: int) -> Spike | None:
+        """What comes out at the end of a link; None beyond the map."""
+        place = (spike.feature + to.feature_shift, spike.y // to.pooling, spike.x // to.pooling)
+        shape = self.cores[to.core].core.input_shape
+        if any(at >= size for at, size in zip(place, shape, strict=True)):
+            return None
+        return Spike(t_ns, spike.cause, *place)
 
     def entering(self, events: list[Event]) -> list[Spike]:
         spikes = []

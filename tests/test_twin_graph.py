@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.errors import BoardFault, ErrorClass
-from speckfarm_server.twin.flow import Limits
-from speckfarm_server.twin.twin import Twin
+from speckfarm_server.twin.twin import BUFFER_SPIKES, Twin
 from tests.reference_twin import Event, ReferenceTwin
 from tests.twin_builders import (
     chip,
@@ -27,7 +25,6 @@ from tests.twin_builders import (
 )
 
 compared = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-UNLIMITED = 1 << 40
 
 
 @st.composite
@@ -39,9 +36,9 @@ def cases(draw: st.DrawFn) -> tuple[Configuration, list[list[Event]]]:
 
 
 def assert_equal_to_reference(
-    configuration: Configuration, recorded: list[list[Event]], limits: Limits
+    configuration: Configuration, recorded: list[list[Event]], buffer: int = BUFFER_SPIKES
 ) -> None:
-    twin, reference = Twin(configuration, limits=limits), ReferenceTwin(configuration)
+    twin, reference = Twin(configuration, buffer=buffer), ReferenceTwin(configuration)
     in_order = sorted(reference.cores.values(), key=lambda core: core.core.layer)
     for events in recorded:
         assert run_recording(twin, events) == reference.run_recording(events)
@@ -56,7 +53,7 @@ def assert_equal_to_reference(
 @compared
 @given(case=cases(), buffer=st.sampled_from([1 << 15, 1, 5, 40]))
 def test_spikes_counts_and_states_equal_the_reference(case, buffer):
-    assert_equal_to_reference(*case, Limits(buffer=buffer, waiting=UNLIMITED))
+    assert_equal_to_reference(*case, buffer)
 
 
 @compared
@@ -65,7 +62,7 @@ def test_a_recording_may_be_cut_anywhere(case, buffer, data):
     configuration, (events, *_) = case
     cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=4).map(sorted))
     packed = pack_events(events)
-    whole, cut = Twin(configuration), Twin(configuration, limits=Limits(buffer=buffer))
+    whole, cut = Twin(configuration), Twin(configuration, buffer=buffer)
 
     expected = whole.run(packed)
     found = run_cut(cut, packed, cuts)
@@ -196,7 +193,7 @@ def test_a_branch_behind_its_input_equals_the_reference_with_any_buffer():
     configuration, events = slow_branch(60)
 
     for buffer in (1, 30, 1 << 15):
-        assert_equal_to_reference(configuration, [events, events[:9]], Limits(buffer=buffer))
+        assert_equal_to_reference(configuration, [events, events[:9]], buffer)
 
 
 def beside_ticks(*inputs: int) -> Configuration:
@@ -219,7 +216,7 @@ BURST = [Event(30, 0, 8, 8)] * 20
 def test_a_merge_does_not_wait_for_ticks_that_the_end_of_the_recording_takes_away():
     configuration = beside_ticks(3, 4)
 
-    assert_equal_to_reference(configuration, [BURST], Limits())
+    assert_equal_to_reference(configuration, [BURST])
     assert run_recording(Twin(configuration), BURST)[-1][0] > 100_000
 
 
@@ -243,7 +240,7 @@ def test_more_events_than_a_slice_holds_equal_the_reference():
     )
     close = [Event(n // 3, 0, 0, 0) for n in range(9000)]
 
-    assert_equal_to_reference(configuration, [close, pulses(4096)], Limits())
+    assert_equal_to_reference(configuration, [close, pulses(4096)])
 
 
 def test_more_spikes_than_a_buffer_holds_equal_the_reference():
@@ -259,20 +256,7 @@ def test_more_spikes_than_a_buffer_holds_equal_the_reference():
     burst = [Event(90 * n, 0, 32, 32) for n in range(40)]
 
     configuration = chip(wide, narrow, last, slow_clock_hz=10_000.0)
-    assert_equal_to_reference(configuration, [burst], Limits())
-
-
-def test_spikes_that_wait_for_a_slower_branch_are_limited():
-    configuration, events = slow_branch(4000)
-    twin = Twin(configuration, limits=Limits(buffer=100, waiting=3000))
-
-    with pytest.raises(BoardFault, match="spikes wait in front of cores") as caught:
-        twin.run(pack_events(events))
-
-    assert caught.value.reason == "TWIN_QUEUE_TOO_LONG"
-    assert caught.value.error_class is ErrorClass.LIMIT
-    assert caught.value.metadata["allowed"] == "3000"
-    assert int(caught.value.metadata["found"]) > 3000
+    assert_equal_to_reference(configuration, [burst])
 
 
 def test_a_branch_that_is_ahead_waits_instead_of_filling_memory():
@@ -283,7 +267,7 @@ def test_a_branch_that_is_ahead_waits_instead_of_filling_memory():
         core(np.full((1, 256, 1, 1), 1), (1, 1), core=6, layer=3),
     )
     # Cores 4 and 5 have 1,000 spikes each to serve; all that core 5 makes of them are 256,000.
-    twin = Twin(configuration, limits=Limits(buffer=100, waiting=3000))
+    twin = Twin(configuration)
 
     twin.run(pack_events(pulses(1000)))
 

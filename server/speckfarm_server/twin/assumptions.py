@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from speckfarm_server.chip import CHIPS
+
+CORES = 9
+MOST = 1 << 20  # ns, or spikes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,14 @@ class Assumptions:
     # arXiv 2304.06793), so fixed + pipe is about 370 ns; how it is shared out is a guess.
     fixed_ns: int = 300
     pipe_ns: int = 70
+    # Spikes that wait in front of a core, without that in service. A full inbox stalls its sources,
+    # up to the input; the vendor says only that the whole chip stalls. The depth is a guess.
+    fifo_depth: int = 16
+    # Factors on the rates of the table of chips, for each core; chips differ. A guess.
+    rate_factors: tuple[float, ...] = (1.0,) * 9
+    # Seed of what is unknown in the order: of neurons within one event, of cores 0 and 1. None:
+    # neurons in the order below, cores 0 and 1 like the others.
+    order_seed: int | None = None
     # Vendor's documentation says "reaches": v >= threshold_high. Never measured at equality.
     fires: Literal[">=", ">"] = ">="
     # Which of N spikes passes the decimator: the N-th (a counter counts up), or the first. Guess.
@@ -70,19 +82,21 @@ class Assumptions:
     camera_order: str = "polarity, pooling and crop, mirror within the crop, swap"
     # "Sum pooling" of events: coordinates lose bits, nothing is counted or merged. Likely.
     camera_pooling: str = "every event passes as one; what is left over of a crop is dropped"
-    # Depth is unknown, and so is what a full one does. Nothing is dropped, no core is stalled.
-    fifo_depth: str = "unbounded"
     # On silicon cores 0 and 1 work on two things at once and are not bit-reproducible (datasheet).
-    cores_0_and_1: str = "like the others"
+    cores_0_and_1: str = "with a seed: the second waiting spike may go first"
 
     def __post_init__(self) -> None:
-        for name in ("fixed_ns", "pipe_ns"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: found {getattr(self, name)}, must be 0 or more")
+        for name, least in (("fixed_ns", 0), ("pipe_ns", 0), ("fifo_depth", 2)):
+            found = getattr(self, name)
+            if not least <= found <= MOST:
+                raise ValueError(f"{name}: found {found}, must be {least} to {MOST}")
+        if len(self.rate_factors) != CORES or not all(factor > 0 for factor in self.rate_factors):
+            text = f"must be {CORES} numbers above 0"
+            raise ValueError(f"rate_factors: found {self.rate_factors}, {text}")
         for field in fields(self):
             allowed = _OPTIONS.get(field.name, (field.default,))
             found = getattr(self, field.name)
-            if field.type != "int" and found not in allowed:
+            if isinstance(field.default, str) and found not in allowed:
                 raise ValueError(f"{field.name}: found {found!r}; the twin knows {allowed}")
 
     def digest(self) -> str:
@@ -100,3 +114,5 @@ class Assumptions:
 _OPTIONS = {"fires": (">=", ">"), "decimator_passes": ("last", "first")}
 
 ASSUMPTIONS = Assumptions()
+# No core takes time: each output comes at the time of its cause.
+UNLOADED = Assumptions(fixed_ns=0, pipe_ns=0, rate_factors=(math.inf,) * CORES)

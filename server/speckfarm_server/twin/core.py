@@ -1,8 +1,7 @@
-"""One core of the twin: its configuration as the arrays that the kernel works on."""
+"""One core of the twin: its configuration as the integers and arrays that the kernel works on."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -11,164 +10,116 @@ from numpy.typing import NDArray
 from speckfarm_server.chip import output_size
 from speckfarm_server.configuration import CoreConfiguration, Destination, Int8Array, Int16Array
 from speckfarm_server.twin.assumptions import Assumptions
-from speckfarm_server.twin.delay import DelayModel
-from speckfarm_server.twin.inbox import FOREVER_NS, NO_SPIKES
-from speckfarm_server.twin.kernel import CORE_DTYPE, LANES, SPIKE_DTYPE, advance
-
-BUDGET_UPDATES = 1 << 27  # neuron updates per call of the kernel: about 0.1 s
-NEVER_NS = -1
 
 Integer = TypeVar("Integer", bound=np.integer)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What a core runs in, besides its own configuration."""
-
-    delays: DelayModel
-    tick_period_ns: int  # 0: no slow clock
-    assumptions: Assumptions
-    buffer_spikes: int  # room beyond what one arrival can emit
-
-
-class Core:
-    """State, clock, counters and buffers of one core; `link` is what leads to it."""
-
-    def __init__(
-        self, configuration: CoreConfiguration, link: Destination, surroundings: Surroundings
-    ) -> None:
-        _check(configuration)
-        features, height, width = configuration.output_shape
-        delays, assumptions = surroundings.delays, surroundings.assumptions
-        lanes = -(-features // LANES) * LANES
-        self.layer = configuration.layer
-        self.monitored = configuration.monitor_enable
-        self.delay_ns = delays.fixed_ns + delays.pipe_ns  # from service to the earliest spike
-        self.ticks = bool(configuration.leak_enable and surroundings.tick_period_ns)
-        self._shape = (height, width, lanes)
-        self._features = features
-        self._weights = _arrange(configuration, lanes)
-        self._biases = np.tile(_widen(configuration.biases, lanes), width)
-        self._initial_state = _initial_state(configuration, lanes)
-        self._state = self._initial_state.copy()
-        self._spikes = np.empty(features * height * width + surroundings.buffer_spikes, SPIKE_DTYPE)
-        self._arrivals: NDArray[np.void] = NO_SPIKES
-        self.is_done = True  # with what was accepted
-        self._record = np.zeros(1, CORE_DTYPE)
-        self._set(**_geometry(configuration, link), lanes=lanes, **asdict(delays))
-        self._set(fires_from=configuration.threshold_high + (assumptions.fires == ">"))
-        self._set(tick_period_ns=surroundings.tick_period_ns if self.ticks else 0)
-        if configuration.decimator is not None and assumptions.decimator_passes == "first":
-            self._set(decimator_count=configuration.decimator - 1)
-
-    def reset_state(self) -> None:
-        """Give every neuron its initial state."""
-        self._state[:] = self._initial_state
-
-    def start_recording(self) -> None:
-        """Zero clock and counters, forget spikes on their way."""
-        self._set(busy_ns=0, input_spikes=0, output_spikes=0, synops=0)
-        self.accept(NO_SPIKES)
-        self.is_done = True
-
-    def start_ticks(self, origin_ns: int) -> None:
-        """Let leak ticks, if any, come every period after `origin_ns`."""
-        self._set(next_tick_ns=origin_ns + int(self._record["tick_period_ns"][0]))
-
-    def accept(self, spikes: NDArray[np.void]) -> None:
-        """Take SPIKE_DTYPE in order of time; they must stay unchanged until `is_done`."""
-        self._arrivals = spikes
-        self._set(waiting=len(spikes), taken=0)
-
-    def advance(self, horizon_ns: int) -> None:
-        """Serve what was accepted, then ticks up to `horizon_ns`, as far as the buffer goes."""
-        self._set(horizon_ns=horizon_ns, budget=BUDGET_UPDATES, emitted=0)
-        self.is_done = advance(
-            self._record, self._weights, self._biases, self._state, self._arrivals, self._spikes
-        )
-
-    @property
-    def busy_ns(self) -> int:
-        """When it is free again."""
-        return int(self._record["busy_ns"][0])
-
-    @property
-    def arrival_ns(self) -> int:
-        """Time of the next arrival among those accepted."""
-        taken = int(self._record["taken"][0])
-        return int(self._arrivals["t_ns"][taken]) if taken < len(self._arrivals) else FOREVER_NS
-
-    @property
-    def next_tick_ns(self) -> int:
-        """When the next leak tick comes."""
-        return int(self._record["next_tick_ns"][0]) if self.ticks else FOREVER_NS
-
-    @property
-    def emitted(self) -> NDArray[np.void]:
-        """What the last `advance` let through the decimator; valid until the next."""
-        return self._spikes[: int(self._record["emitted"][0])]
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Input spikes, output spikes (before the decimator), synaptic operations."""
-        record = self._record[0]
-        return int(record["input_spikes"]), int(record["output_spikes"]), int(record["synops"])
-
-    @property
-    def neurons(self) -> Int16Array:
-        """A copy of the state, (f, h, w)."""
-        state = self._state.reshape(self._shape)[..., : self._features]
-        return np.ascontiguousarray(state.transpose(2, 0, 1))
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self._record[name] = value
-
-
-def _geometry(core: CoreConfiguration, link: Destination) -> dict[str, int]:
-    in_features, in_height, in_width = core.input_shape
-    out_features, out_height, out_width = core.output_shape
+def core_fields(core: CoreConfiguration, assumptions: Assumptions) -> dict[str, int]:
+    """Fields of CORE_DTYPE that its configuration decides; ValueError if it cannot be run."""
+    _check(core)
+    features, height, width = core.output_shape
+    first_passes = core.decimator is not None and assumptions.decimator_passes == "first"
     return {
-        "in_features": in_features,
-        "in_height": in_height,
-        "in_width": in_width,
-        "out_features": out_features,
-        "out_height": out_height,
-        "out_width": out_width,
-        "kernel_size": core.kernel_size,
-        "padding_y": core.padding[0],
-        "padding_x": core.padding[1],
-        "stride_y_log2": _log2("stride", core.stride[0]),
-        "stride_x_log2": _log2("stride", core.stride[1]),
-        "pooling_log2": _log2("pooling", link.pooling),
-        "feature_shift": link.feature_shift,
+        "layer": core.layer,
+        "monitored": int(core.monitor_enable),
+        "out_features": features,
+        "out_height": height,
+        "out_width": width,
+        "per_feature": -(-(1 << 32) // features),
+        "row": width * features,
+        "channel": core.kernel_size**2 * features,
+        "kernel_step": core.stride[0] * core.kernel_size * features,
         "threshold_high": core.threshold_high,
         "threshold_low": core.threshold_low,
+        "fires_from": core.threshold_high + (assumptions.fires == ">"),
         "return_to_zero": int(core.return_to_zero),
         "decimator": core.decimator or 1,
+        "decimator_count": core.decimator - 1 if core.decimator and first_passes else 0,
+        "may_saturate": int(_may_saturate(core)),
+        "swaps": int(core.core in (0, 1)),
     }
 
 
-def _arrange(core: CoreConfiguration, lanes: int) -> Int8Array:
-    """Weights as (c, ky, kx, lanes), flat; kx by stride phase, each phase from last to first."""
-    stride = core.stride[1]
-    columns = [kx for phase in range(stride) for kx in range(phase, core.kernel_size, stride)[::-1]]
-    return _widen(core.weights.transpose(1, 2, 3, 0)[:, :, columns], lanes).ravel()
+def link_fields(way: Destination, target: CoreConfiguration) -> dict[str, int]:
+    """Fields of LINK_DTYPE that a destination decides."""
+    features, height, width = target.input_shape
+    return {
+        "pooling_log2": _log2("pooling", way.pooling),
+        "feature_shift": way.feature_shift,
+        "features": features,
+        "height": height,
+        "width": width,
+    }
 
 
-def _initial_state(core: CoreConfiguration, lanes: int) -> Int16Array:
-    """Neurons as (y, x, lanes), flat."""
+def arrange_weights(core: CoreConfiguration) -> Int8Array:
+    """Weights as (c, ky, kx, f), flat; kx in the order of `_columns`."""
+    return core.weights.transpose(1, 2, 3, 0)[:, :, _columns(core)].ravel()
+
+
+def arrange_biases(core: CoreConfiguration) -> Int16Array:
+    """Biases of one row of the output map, (x, f), flat."""
+    return np.tile(core.biases, core.output_shape[2])
+
+
+def arrange_initial_state(core: CoreConfiguration) -> Int16Array:
+    """Neurons as (y, x, f), flat."""
     neurons = core.initial_state
     if neurons is None:
         neurons = np.zeros(core.output_shape, np.int16)
-    return _widen(neurons.transpose(1, 2, 0), lanes).ravel()
+    return neurons.transpose(1, 2, 0).ravel()
 
 
-def _widen(array: NDArray[Integer], lanes: int) -> NDArray[Integer]:
-    """Pad the last axis, features, with zeros."""
-    wide = np.zeros((*array.shape[:-1], lanes), array.dtype)
-    wide[..., : array.shape[-1]] = array
-    return wide
+def reach_of(core: CoreConfiguration) -> NDArray[np.int64]:
+    """What a spike at each y, then at each x, of the input map reaches: REACH numbers each.
+
+    For y: the first output row, rows, where that row begins in the state, and where its kernel row
+    begins in the weights. For x: the first output column, neurons of a row that are reached, where
+    they begin in the row, and where their kernel columns begin in the kernel row.
+    """
+    features, _, width = core.output_shape
+    k = core.kernel_size
+    rows = _reach_along(core, axis=0)
+    columns = _reach_along(core, axis=1)
+    rows[:, 2] = rows[:, 0] * width * features
+    rows[:, 3] *= k * features
+    columns[:, 1:] *= features
+    columns[:, 2] = columns[:, 0] * features
+    return np.concatenate([rows, columns]).ravel()
+
+
+def _reach_along(core: CoreConfiguration, axis: int) -> NDArray[np.int64]:
+    """First output, outputs, nothing, and place of the kernel's entry for the first, per input."""
+    k, stride, padding = core.kernel_size, core.stride[axis], core.padding[axis]
+    size, out_size = core.input_shape[1 + axis], core.output_shape[1 + axis]
+    at = np.arange(size) + padding
+    low = np.maximum(0, -(-(at - k + 1) // stride))
+    count = np.maximum(0, np.minimum(at // stride, out_size - 1) - low + 1)
+    entry = at - low * stride  # in the kernel
+    if axis == 1:
+        order = np.argsort(_columns(core), kind="stable")  # place of each column among the weights
+        entry = order[np.clip(entry, 0, k - 1)]
+    return np.stack([low, count, np.zeros(size, np.int64), entry], axis=1).astype(np.int64)
+
+
+def _columns(core: CoreConfiguration) -> list[int]:
+    """Kernel columns as they are stored: by stride phase, each phase from last to first."""
+    stride, k = core.stride[1], core.kernel_size
+    return [kx for phase in range(stride) for kx in range(phase, k, stride)[::-1]]
+
+
+def _may_saturate(core: CoreConfiguration) -> bool:
+    """Whether a state can leave 16 bits: a neuron that fires keeps what exceeds its threshold."""
+    highest = max(0, int(core.weights.max(initial=0)))
+    lowest = min(0, int(core.weights.min(initial=0)))
+    if core.leak_enable:
+        highest = max(highest, int(core.biases.max(initial=0)))
+        lowest = min(lowest, int(core.biases.min(initial=0)))
+    accumulates = not core.return_to_zero and highest > core.threshold_high
+    above = core.threshold_high + highest > 32767 or accumulates
+    below = core.threshold_low + lowest < -32768
+    started = core.initial_state is not None and bool(core.initial_state.any())
+    return above or below or started
 
 
 def _log2(name: str, value: int) -> int:

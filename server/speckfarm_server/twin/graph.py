@@ -1,46 +1,29 @@
-"""The graph of cores: who sends to whom, in an order in which spikes only go forward."""
+"""The graph of cores: who sends to whom. Spikes only go forward."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
 
-INPUT = -1  # in place of a core's number
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """One way into a core."""
-
-    source: int  # core, or INPUT
-    destination: Destination
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Node:
-    """A core and all that leads to it, first what is served first at equal times."""
+class Source:
+    """What sends spikes to cores: the input, or a core."""
 
-    core: CoreConfiguration
-    links: tuple[Link, ...]
+    core: CoreConfiguration | None  # None: the input
+    ways: tuple[Destination, ...]  # to cores, in order of service at equal times
 
 
-def order_cores(configuration: Configuration) -> list[Node]:
-    """All cores, sources before targets; ValueError for what the twin cannot run."""
+def find_sources(configuration: Configuration) -> list[Source]:
+    """The input, then all cores by layer; ValueError for what the twin cannot run."""
     _refuse(configuration)
-    sources = [(INPUT, input_ways(configuration))]
+    sources = [Source(core=None, ways=_ways(configuration, None))]
     for core in sorted(configuration.cores, key=lambda core: core.layer):
-        sources.append((core.core, core.destinations))
-    into: dict[int, list[Link]] = {core.core: [] for core in configuration.cores}
-    readout = find_chip(configuration.chip).readout  # the host counts; nothing waits for it
-    for source, ways in sources:
-        for way in ways:
-            if way.enable and way.core != readout:
-                _check_way(source, way, configuration)
-                into[way.core].append(Link(source=source, destination=way))
-    cores = {core.core: core for core in configuration.cores}
-    return [Node(core=cores[core], links=tuple(into[core])) for core in _forward(into)]
+        sources.append(Source(core=core, ways=_ways(configuration, core)))
+    _check_forward(sources)
+    return sources
 
 
 def input_ways(configuration: Configuration) -> tuple[Destination, ...]:
@@ -49,34 +32,44 @@ def input_ways(configuration: Configuration) -> tuple[Destination, ...]:
     return configuration.inputs if dvs is None or not dvs.destinations else dvs.destinations
 
 
-def _forward(into: dict[int, list[Link]]) -> list[int]:
-    """Cores, each behind all its sources."""
-    order: list[int] = []
-    waiting = list(into)
-    while waiting:
-        done = {INPUT, *order}
-        free = [n for n in waiting if all(link.source in done for link in into[n])]
-        if not free:
-            found = ", ".join(map(str, _in_loops({n: into[n] for n in waiting})))
-            text = "the twin runs feed-forward graphs of cores only, for loops may deadlock a chip"
-            raise ValueError(f"cores {found} send spikes back to themselves; {text}")
-        order += free
-        waiting = [number for number in waiting if number not in free]
-    return order
+def _ways(
+    configuration: Configuration, core: CoreConfiguration | None
+) -> tuple[Destination, ...]:
+    ways = input_ways(configuration) if core is None else core.destinations
+    readout = find_chip(configuration.chip).readout  # readout.py; nothing waits for it
+    used = tuple(way for way in ways if way.enable and way.core != readout)
+    for way in used:
+        _check_way("the input" if core is None else f"core {core.core}", way, configuration)
+    return used
 
 
-def _in_loops(into: dict[int, list[Link]]) -> list[int]:
+def _check_forward(sources: Sequence[Source]) -> None:
+    """Raise ValueError if spikes could come back to a core."""
+    into: dict[int, set[int]] = {
+        source.core.core: set() for source in sources if source.core is not None
+    }
+    for source in sources:
+        for way in source.ways if source.core is not None else ():
+            into[way.core].add(source.core.core)
+    while free := [number for number, before in into.items() if not before]:
+        into = {n: before - set(free) for n, before in into.items() if n not in free}
+    if into:
+        found = ", ".join(map(str, _in_loops(into)))
+        text = "the twin runs feed-forward graphs of cores only, for loops may deadlock a chip"
+        raise ValueError(f"cores {found} send spikes back to themselves; {text}")
+
+
+def _in_loops(into: dict[int, set[int]]) -> list[int]:
     """Leave out cores that lead to none of the others."""
     while True:
-        leading = {link.source for links in into.values() for link in links}
-        kept = {number: links for number, links in into.items() if number in leading}
+        leading = set().union(*into.values())
+        kept = {number: before & set(into) for number, before in into.items() if number in leading}
         if len(kept) == len(into):
             return sorted(into)
         into = kept
 
 
-def _check_way(source: int, way: Destination, configuration: Configuration) -> None:
-    name = "the input" if source == INPUT else f"core {source}"
+def _check_way(name: str, way: Destination, configuration: Configuration) -> None:
     if configuration.core_of(way.core) is None:
         raise ValueError(f"{name} sends to core {way.core}, which is not configured")
     low, high = find_chip(configuration.chip).feature_shift

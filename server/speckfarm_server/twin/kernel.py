@@ -1,13 +1,13 @@
-"""The compiled part of the twin: one core takes the spikes waiting for it and emits its own.
+"""The compiled part of the twin: spikes enter, wait in front of cores, are served, and leave.
 
-Everything numba compiles stands in this file, because its cache is keyed by the file of the cached
-function alone: a callee changed elsewhere would go unnoticed. The equation is written out in
-docs/explanation/twin.md, the times of spikes in delay.py.
+A spike leaves when each place it goes to has room for it; until then its source stalls, and with it
+all that comes after. Its time is the latest of when it was ready and when that room came about.
 
-State and weights are feature-minor, padded to LANES features, with kernel columns reversed within
-each stride phase. So the neurons of one output row that a spike reaches, and their weights, are two
-contiguous runs of whole vectors. One branch-free pass adds, saturates, clips and finds the largest
-state; a second pass looks for spikes only if that reaches the threshold.
+Where spikes of several sources meet, or leak ticks come between, all happens in order of time: a
+core starts on what is next, or a spike leaves, and `advance` always does what comes first. Without
+that a core's spikes, and their times, do not depend on what other cores have done meanwhile, so
+cores go on in whatever order is quickest: most downstream first, each as long as it can. Both ways
+give the same, and tests say so.
 
 No index is checked here: core.py checks shapes, twin.py checks events, and a spike that falls
 beyond a map is dropped.
@@ -15,277 +15,276 @@ beyond a map is dropped.
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit
 from numpy.typing import NDArray
 
-from speckfarm_server.configuration import Int8Array, Int16Array
-from speckfarm_server.twin.delay import SECOND_NS
+from speckfarm_server.twin.records import FOREVER_NS, INPUT, Memory, Record, compiled
+from speckfarm_server.twin.service import put, serve
+from speckfarm_server.twin.vector import highest_bit, lowest_bit, pointer_to, record_at
 
-Record: TypeAlias = Any  # one row of a structured array, whose fields numba knows as attributes
-Spikes: TypeAlias = NDArray[np.void]  # SPIKE_DTYPE
-Function = TypeVar("Function", bound=Callable[..., object])
-
-LANES = 16  # int16 per 256-bit vector
-
-# One spike on its way. Alignment makes each field one load or store.
-SPIKE_DTYPE = np.dtype(
-    [("t_ns", "<i8"), ("cause", "<i8"), ("feature", "<u2"), ("y", "u1"), ("x", "u1")], align=True
-)
-# fmt: off
-CORE_DTYPE = np.dtype([(name, "<i8") for name in (
-    # From the configuration: maps before pooling, the link that leads here, the neurons.
-    "in_features", "in_height", "in_width", "out_features", "out_height", "out_width",
-    "lanes",  # out_features rounded up to LANES
-    "kernel_size", "padding_y", "padding_x", "stride_y_log2", "stride_x_log2",
-    "pooling_log2", "feature_shift",
-    "fires_from",  # smallest state that fires
-    "threshold_high", "threshold_low", "return_to_zero",
-    "decimator",  # N; 1 if off
-    "tick_period_ns",  # 0: no leak
-    "fixed_ns", "pipe_ns", "synops_per_s",  # delay.py
-    # Carried from call to call.
-    "busy_ns", "next_tick_ns", "decimator_count", "input_spikes", "output_spikes", "synops",
-    # The spike or tick being served.
-    "start_ns", "cause",
-    # One call.
-    "horizon_ns",  # ticks up to here are due even if no spike arrives
-    "budget",  # neuron updates before the call returns unfinished
-    "waiting", "taken",  # spikes in `arrivals`, and how many of them are done
-    "emitted",  # spikes in `spikes`
-)])
-# fmt: on
-
-_log = logging.getLogger(__name__)
+# A moment is time in ns and what is done then, in one integer: starts (0) go before leaves (1), for
+# they make room.
+LEAVES = 1
+NEVER = FOREVER_NS * 2 + LEAVES
+BLOCKED = -FOREVER_NS  # instead of the time at which a spike leaves
 
 
-def _compiled(function: Function) -> Function:
-    dispatcher: Any = njit(error_model="numpy", nogil=True, forceinline=True)(function)
-    compiled: Function = dispatcher
-    return compiled
-
-
-@_compiled
+@njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
 def advance(
-    record: NDArray[np.void],  # (1,) CORE_DTYPE
-    weights: Int8Array,  # (c, ky, kx by phase and reversed, lanes), flat
-    biases: Int16Array,  # (width, lanes), flat
-    state: Int16Array,  # (height, width, lanes), flat
-    arrivals: Spikes,
-    spikes: Spikes,
+    chip: tuple[NDArray[Any], ...],  # the first twelve of Memory
+    events: NDArray[np.void],
+    outputs: NDArray[np.void],
 ) -> bool:
-    """Serve arrivals and due ticks in order of time, a tick first; True if none is left.
+    """Do what comes next, and so on; True if the next event of the input must be known first.
 
-    Stops early, between two of them, when `spikes` might overflow or the budget is used up.
+    Stops early, False, when `outputs` might overflow or the budget is used up.
     """
-    core = record[0]
-    room = len(spikes) - core.out_features * core.out_height * core.out_width
-    while core.emitted <= room and core.budget > 0:
-        limit_ns = arrivals[core.taken].t_ns if core.taken < core.waiting else core.horizon_ns
-        if core.tick_period_ns > 0 and core.next_tick_ns <= limit_ns:
-            _tick(core, biases, state, spikes)
-            core.next_tick_ns += core.tick_period_ns
-        elif core.taken < core.waiting:
-            _integrate(core, weights, state, arrivals[core.taken], spikes)
-            core.taken += 1
-        else:
+    flow, cores, links, moments, since, weights, biases, state, reach, inboxes, pending, load = chip
+    memory = Memory(
+        pointer_to(flow), pointer_to(cores), pointer_to(links), pointer_to(moments),
+        pointer_to(since), pointer_to(weights), pointer_to(biases), pointer_to(state),
+        pointer_to(reach), pointer_to(inboxes), pointer_to(pending), pointer_to(load),
+        pointer_to(events), pointer_to(outputs),
+    )  # fmt: skip
+    record = record_at(memory.flow, 0)
+    if record.is_ordered:
+        return _advance_in_order(memory, record)
+    return _advance_downstream_first(memory, record)
+
+
+@compiled
+def _may_go_on(flow: Record) -> bool:
+    return flow.emitted <= flow.room and flow.budget > 0
+
+
+@compiled
+def _advance_downstream_first(memory: Memory, flow: Record) -> bool:
+    flow.ready |= flow.taken < flow.waiting
+    while _may_go_on(flow):
+        places = np.uint64(flow.ready & ~flow.blocked)
+        if not places:
             return True
+        place = highest_bit(places)
+        if place == INPUT:
+            _enter_all(memory, flow)
+        else:
+            _go_on(memory, flow, place)
     return False
 
 
-@_compiled
-def _integrate(
-    core: Record, weights: Int8Array, state: Int16Array, arrival: Record, spikes: Spikes
-) -> None:
-    """Pool one arriving spike and add its weights to every neuron it reaches."""
-    feature = arrival.feature + core.feature_shift
-    y = np.int64(arrival.y) >> core.pooling_log2
-    x = np.int64(arrival.x) >> core.pooling_log2
-    if feature >= core.in_features or y >= core.in_height or x >= core.in_width:
-        return  # the rest of a map that pooling does not divide
-    core.start_ns = max(arrival.t_ns, core.busy_ns)
-    core.cause = arrival.cause
-    synops = _add_kernel(core, weights, state, spikes, feature, y, x)
-    _serve(core, synops)
-    core.input_spikes += 1
-    core.synops += synops
+@compiled
+def _enter_all(memory: Memory, flow: Record) -> None:
+    """Let in all events that find room."""
+    while flow.taken < flow.waiting:
+        event = record_at(memory.events, flow.taken)
+        if not _enter(memory, flow, event, max(event.t_ns - flow.pipe_ns, flow.entered_ns)):
+            return
+    flow.ready &= ~1
 
 
-@_compiled
-def _add_kernel(
-    core: Record,
-    weights: Int8Array,
-    state: Int16Array,
-    spikes: Spikes,
-    feature: int,
-    y: int,
-    x: int,
-) -> int:
-    """Add a pixel's weights row by row of the output map; return how many neurons it reached."""
-    y += core.padding_y
-    x += core.padding_x
-    low_y, high_y, _ = _reach(y, core.stride_y_log2, core.kernel_size, core.out_height)
-    low_x, high_x, column = _reach(x, core.stride_x_log2, core.kernel_size, core.out_width)
-    if low_x > high_x:
-        return 0
-    count = (high_x - low_x + 1) * core.lanes
-    synops = 0
-    for out_y in range(low_y, high_y + 1):
-        kernel_y = y - (out_y << core.stride_y_log2)
-        row = (feature * core.kernel_size + kernel_y) * core.kernel_size
-        first = (out_y * core.out_width + low_x) * core.lanes
-        delta = (row + column) * core.lanes
-        if _add_run(state, weights, first, delta, count, core.threshold_low) >= core.fires_from:
-            _fire_row(core, state, spikes, synops, out_y, low_x, high_x)
-        synops += (high_x - low_x + 1) * core.out_features
-    return synops
+@compiled
+def _go_on(memory: Memory, flow: Record, place: int) -> None:
+    """Let a core serve what waits there, and its spikes leave, as far as they find room."""
+    core = record_at(memory.cores, place)
+    while _may_go_on(flow):
+        while core.left < core.pending:
+            if not _leave(memory, flow, place, _wants_ns(memory, core)):
+                return
+        if not core.waiting:
+            flow.ready &= ~(1 << place)
+            return
+        _make_room(memory, flow, core, BLOCKED)
+        serve(memory, flow, place, max(_arrival_ns(memory, core), core.busy_ns), False)
 
 
-@_compiled
-def _tick(core: Record, biases: Int16Array, state: Int16Array, spikes: Spikes) -> None:
-    """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
-    core.start_ns = max(core.next_tick_ns, core.busy_ns)
-    core.cause = -1
-    row = core.out_width * core.lanes
-    for out_y in range(core.out_height):
-        largest = _add_run(state, biases, out_y * row, 0, row, core.threshold_low)
-        if largest >= core.fires_from:
-            updates = out_y * core.out_width * core.out_features
-            _fire_row(core, state, spikes, updates, out_y, 0, core.out_width - 1)
-    _serve(core, core.out_height * core.out_width * core.out_features)
+@compiled
+def _advance_in_order(memory: Memory, flow: Record) -> bool:
+    if not flow.blocked & 1:
+        _await_input(memory, flow)
+    for place in range(1, flow.sources):
+        core = record_at(memory.cores, place)
+        if core.left == core.pending:
+            _rest(memory, flow, core, place)
+    while _may_go_on(flow):
+        place = _first(memory, flow.sources)
+        moment = memory.moments[place]
+        if place == INPUT:
+            if flow.taken == flow.waiting:
+                return True
+            if _enter(memory, flow, record_at(memory.events, flow.taken), moment >> 1):
+                _await_input(memory, flow)
+        elif moment & LEAVES:
+            if _leave(memory, flow, place, moment >> 1):
+                _await_next(memory, flow, place)
+        else:
+            core = record_at(memory.cores, place)
+            _make_room(memory, flow, core, moment >> 1)
+            is_tick = _ticks_before(core, flow, _arrival_ns(memory, core))
+            serve(memory, flow, place, moment >> 1, is_tick)
+            _await_next(memory, flow, place)
+    return False
 
 
-@_compiled
-def _serve(core: Record, updates: int) -> None:
-    core.busy_ns = core.start_ns + core.fixed_ns + updates * SECOND_NS // core.synops_per_s
-    core.budget -= updates + 1
+@compiled
+def _first(memory: Memory, sources: int) -> int:
+    """The place of the earliest moment; of equal ones that which has waited longest, then first."""
+    found = 0
+    earliest = memory.moments[0]
+    for place in range(1, sources):
+        moment = memory.moments[place]
+        if moment < earliest:
+            found, earliest = place, moment
+        elif moment == earliest and moment & LEAVES and memory.since[place] < memory.since[found]:
+            found = place
+    return found
 
 
-@_compiled
-def _reach(at: int, stride_log2: int, kernel_size: int, out_size: int) -> tuple[int, int, int]:
-    """Along one axis: first and last output reached from padded input `at`; column of the first.
-
-    Input `at` is in stride phase `at % stride`; kernel columns of equal phase stand together,
-    reversed, so that weights and outputs run the same way.
-    """
-    last = at >> stride_log2
-    phase = at - (last << stride_log2)
-    full = kernel_size >> stride_log2
-    rest = kernel_size - (full << stride_log2)
-    first = last - full + (0 if phase < rest else 1)
-    low = max(0, first)
-    column = phase * full + min(phase, rest) + low - first
-    return low, min(last, out_size - 1), column
+@compiled
+def _await_input(memory: Memory, flow: Record) -> None:
+    """Let the next event leave the input one pipe before its time, or when the last one has."""
+    wants_ns = flow.wait_until_ns
+    if flow.taken < flow.waiting:
+        wants_ns = record_at(memory.events, flow.taken).t_ns - flow.pipe_ns
+    wants_ns = max(wants_ns, flow.entered_ns)
+    memory.since[INPUT] = wants_ns
+    memory.moments[INPUT] = wants_ns * 2 + LEAVES
 
 
-@_compiled
-def _add_run(
-    state: Int16Array, deltas: NDArray[Any], first: Any, delta: Any, count: int, threshold_low: int
-) -> np.int16:
-    """Add a run of deltas to a run of neurons, saturate, clip; return the largest state."""
-    low = np.int16(threshold_low)
-    largest = np.int16(-32768)
-    first = np.uint64(first)  # unsigned: no wrap-around of negative indices to test for
-    delta = np.uint64(delta)
-    for lane in range(np.uint64(count)):
-        wide = np.int32(state[first + lane]) + np.int32(deltas[delta + lane])
-        v = max(np.int16(min(max(wide, np.int32(-32768)), np.int32(32767))), low)
-        state[first + lane] = v
-        largest = max(largest, v)
-    return largest
+@compiled
+def _await_next(memory: Memory, flow: Record, place: int) -> None:
+    """Let a core's next spike leave when it is ready, or the core start on what comes next."""
+    core = record_at(memory.cores, place)
+    if core.left < core.pending:
+        memory.since[place] = _wants_ns(memory, core)
+        memory.moments[place] = memory.since[place] * 2 + LEAVES
+    else:
+        _rest(memory, flow, core, place)
 
 
-@_compiled
-def _fire_row(
-    core: Record, state: Int16Array, spikes: Spikes, updates: int, y: int, low_x: int, high_x: int
-) -> None:
-    """Emit and reset the neurons of a run that reached the threshold; `updates` came before."""
-    features, lanes = core.out_features, core.lanes  # in registers: stores might alias `core`
-    fires_from = np.int32(core.fires_from)
-    neuron = (y * core.out_width + low_x) * lanes
-    for x in range(low_x, high_x + 1):
-        for f in range(features):
-            if state[np.uint64(neuron + f)] >= fires_from:
-                _reset(core, state, neuron + f)
-                _emit(core, spikes, updates + f + 1, f, y, x)
-        updates += features
-        neuron += lanes
+@compiled
+def _rest(memory: Memory, flow: Record, core: Record, place: int) -> None:
+    next_ns = _arrival_ns(memory, core)
+    if _ticks_before(core, flow, next_ns):
+        next_ns = core.next_tick_ns
+    memory.moments[place] = NEVER if next_ns == FOREVER_NS else max(next_ns, core.busy_ns) * 2
+    memory.since[place] = FOREVER_NS
 
 
-@_compiled
-def _reset(core: Record, state: Int16Array, neuron: int) -> None:
-    state[neuron] = 0 if core.return_to_zero else state[neuron] - core.threshold_high
+@compiled
+def _wants_ns(memory: Memory, core: Record) -> int:
+    return record_at(memory.pending, core.pending_at + core.left).t_ns + core.shift_ns
 
 
-@_compiled
-def _emit(core: Record, spikes: Spikes, done: int, f: int, y: int, x: int) -> None:
-    """Count a spike; the decimator passes each N-th."""
-    core.output_spikes += 1
-    core.decimator_count += 1
-    if core.decimator_count == core.decimator:
-        core.decimator_count = 0
-        spike = spikes[core.emitted]
-        spike.t_ns = (
-            core.start_ns + core.fixed_ns + done * SECOND_NS // core.synops_per_s + core.pipe_ns
-        )
-        spike.cause = core.cause
-        spike.feature = f
-        spike.y = y
-        spike.x = x
-        core.emitted += 1
+@compiled
+def _arrival_ns(memory: Memory, core: Record) -> int:
+    if not core.waiting:
+        return FOREVER_NS
+    return record_at(memory.inboxes, core.inbox_at + core.head).t_ns
 
 
-_SPIKES = types.Array(from_dtype(SPIKE_DTYPE), 1, "C", aligned=True)
-_SIGNATURE = (
-    types.Array(from_dtype(CORE_DTYPE), 1, "C", aligned=True),
-    types.int8[::1],
-    types.int16[::1],
-    types.int16[::1],
-    _SPIKES,
-    _SPIKES,
-)
+@compiled
+def _ticks_before(core: Record, flow: Record, t_ns: int) -> bool:
+    return core.tick_period_ns > 0 and core.next_tick_ns <= min(t_ns, flow.horizon_ns)
 
 
-def is_compiled() -> bool:
-    """Whether `compile_kernels` will find its work done, judged by the age of the cache."""
-    _use_cache()
-    folder = _dispatcher.stats.cache_path
-    if not folder:
+@compiled
+def _make_room(memory: Memory, flow: Record, core: Record, now_ns: int) -> None:
+    """A place in this inbox becomes free: let sources that wait for one try again."""
+    places = np.uint64(core.wanted_by)
+    flow.blocked &= ~core.wanted_by
+    core.wanted_by = 0
+    while places and flow.is_ordered:
+        memory.moments[lowest_bit(places)] = now_ns * 2 + LEAVES
+        places &= places - np.uint64(1)
+
+
+@compiled
+def _enter(memory: Memory, flow: Record, event: Record, wants_ns: int) -> bool:
+    """Let an event in, if all cores that it goes to have room."""
+    left_ns = _deliver(memory, flow, INPUT, event, wants_ns)
+    if left_ns == BLOCKED:
         return False
-    source_time = Path(__file__).stat().st_mtime
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    indices = Path(folder).glob(f"{Path(__file__).stem}.{advance.__name__}-*.{python}*.nbi")
-    return any(index.stat().st_mtime >= source_time for index in indices)
+    late_ns = left_ns + flow.pipe_ns - event.t_ns
+    if late_ns > 0:
+        flow.held_back_events += 1
+        flow.held_back_ns = max(flow.held_back_ns, late_ns)
+    flow.entered_ns = left_ns
+    flow.taken += 1
+    return True
 
 
-def compile_kernels() -> None:
-    """Compile, or load from the cache: about 3 s or 0.2 s; afterwards nothing compiles."""
-    if _dispatcher.signatures:
-        return
-    _use_cache()
-    try:
-        _dispatcher.compile(_SIGNATURE)
-    except OSError as error:  # from writing the cache, once compiled
-        if not _dispatcher.signatures:
-            raise
-        _log.warning("The compiled twin could not be cached: %s", error)
-    _dispatcher.disable_compile()
+@compiled
+def _leave(memory: Memory, flow: Record, place: int, wants_ns: int) -> bool:
+    """Let a core's next spike go, if all cores that it goes to have room."""
+    core = record_at(memory.cores, place)
+    spike = record_at(memory.pending, core.pending_at + core.left)
+    left_ns = _deliver(memory, flow, place, spike, wants_ns)
+    if left_ns == BLOCKED:
+        return False
+    if core.monitored:
+        put(record_at(memory.outputs, flow.emitted), spike, left_ns + flow.pipe_ns)
+        flow.emitted += 1
+    late_ns = left_ns - spike.t_ns - core.shift_ns
+    core.shift_ns += late_ns
+    core.stalled_ns += late_ns
+    core.left += 1
+    if core.left == core.pending:
+        core.busy_ns += core.shift_ns
+    return True
 
 
-_dispatcher: Any = advance
+@compiled
+def _deliver(memory: Memory, flow: Record, place: int, spike: Record, wants_ns: int) -> int:
+    """Put a spike into the inboxes at the ends of its links; return the time at which it leaves.
+
+    BLOCKED, with nothing done, if one of them is full.
+    """
+    core = record_at(memory.cores, place)
+    leaves_ns = wants_ns
+    for number in range(core.first_link, core.first_link + core.links):
+        link = record_at(memory.links, number)
+        if _is_inside(link, spike):
+            target = record_at(memory.cores, link.target)
+            last = target.waiting + link.slots
+            if last > flow.depth:
+                target.wanted_by |= 1 << place
+                flow.blocked |= 1 << place
+                memory.moments[place] = NEVER
+                return BLOCKED
+            # Served where the last of the places that it takes has come from.
+            slot = target.head + last - 1 - flow.depth & flow.ring_mask
+            leaves_ns = max(leaves_ns, record_at(memory.inboxes, target.inbox_at + slot).t_ns)
+    for number in range(core.first_link, core.first_link + core.links):
+        link = record_at(memory.links, number)
+        if _is_inside(link, spike):
+            _arrive(memory, flow, link, spike, leaves_ns + flow.pipe_ns)
+    return leaves_ns
 
 
-def _use_cache() -> None:
-    """Cache beside this file, else in the user's cache folder, or where NUMBA_CACHE_DIR says."""
-    if _dispatcher.stats.cache_path:
-        return
-    try:
-        _dispatcher.enable_caching()
-    except RuntimeError as error:  # no folder is writable
-        _log.warning("The twin is compiled anew at every start: %s; set NUMBA_CACHE_DIR", error)
+@compiled
+def _arrive(memory: Memory, flow: Record, link: Record, spike: Record, t_ns: int) -> None:
+    target = record_at(memory.cores, link.target)
+    slot = target.head + target.waiting & flow.ring_mask
+    arrival = record_at(memory.inboxes, target.inbox_at + slot)
+    arrival.t_ns = t_ns
+    arrival.cause = spike.cause
+    arrival.feature = spike.feature + link.feature_shift
+    arrival.y = np.int64(spike.y) >> link.pooling_log2
+    arrival.x = np.int64(spike.x) >> link.pooling_log2
+    target.waiting += 1
+    flow.ready |= 1 << link.target
+    if flow.is_ordered and target.waiting == 1 and target.left == target.pending:
+        _rest(memory, flow, target, link.target)
+
+
+@compiled
+def _is_inside(link: Record, spike: Record) -> bool:
+    """Whether it falls on the target's map, not on the rest that pooling does not divide."""
+    return (
+        np.int64(spike.feature) + link.feature_shift < link.features
+        and np.int64(spike.y) >> link.pooling_log2 < link.height
+        and np.int64(spike.x) >> link.pooling_log2 < link.width
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,26 +13,22 @@ from speckfarm.events import TIME_SHIFT, PackedEvents, unpack
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, Int16Array
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
-from speckfarm_server.twin.core import Core, Surroundings
-from speckfarm_server.twin.delay import SECOND_NS, delay_model
-from speckfarm_server.twin.flow import Flow, Limits, Station
-from speckfarm_server.twin.graph import order_cores
-from speckfarm_server.twin.kernel import SPIKE_DTYPE, Spikes, compile_kernels
+from speckfarm_server.twin.compilation import compile_kernels
+from speckfarm_server.twin.delay import SECOND_NS
+from speckfarm_server.twin.graph import find_sources
+from speckfarm_server.twin.machine import NO_SPIKES, Machine
 from speckfarm_server.twin.preprocess import Int64Array, preprocess
+from speckfarm_server.twin.records import SPIKE_DTYPE
 
-OUTPUT_DTYPE = np.dtype([
-    ("t_ns", "<i8"),
-    ("cause", "<i8"),  # index of the input event within the recording; -1: a leak tick
-    ("layer", "u1"),
-    ("feature", "<u2"),
-    ("y", "u1"),
-    ("x", "u1"),
-])
-SLICE_EVENTS = 4096  # input events that go through all cores together; bounds buffers
+# Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer,
+# feature, y, x.
+OUTPUT_DTYPE = SPIKE_DTYPE
+FloatArray: TypeAlias = NDArray[np.float64]
+SLICE_EVENTS = 1 << 14  # input events that are unpacked together; bounds buffers
 CHECK_EVENTS = 1 << 16  # at a time, to bound temporaries
 NS_PER_US = 1000
-LIMITS = Limits()
-NO_OUTPUT = np.empty(0, OUTPUT_DTYPE)
+BUFFER_SPIKES = 1 << 15  # outputs that are handed over together
+NO_OUTPUT = NO_SPIKES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +38,21 @@ class Activity:
     input_spikes: Int64Array  # that reached the layer's map
     output_spikes: Int64Array  # fired, before decimator and pooling
     synops: Int64Array  # neuron updates by spikes; those of leak ticks are not counted
+    saturated: Int64Array  # neuron updates that 16 bits could not hold
+    served_us: FloatArray  # time spent on spikes and ticks
+    stalled_us: FloatArray  # time for which its spikes found no room
+    load: Int64Array  # (layers, bins) neuron updates, those of ticks included
+    bin_us: float  # width of a bin of `load`; the first begins with the first event
+    held_back_us: float  # by which the latest input event came into the cores too late
+    held_back_events: int  # input events that came too late
 
 
 class Twin:
     """A chip with a configuration loaded: neurons are in their initial state, counters are zero.
 
     Calls must not overlap. Memory and time between two pieces of `stream` are bounded, whatever the
-    network does (`Limits`); the first construction in a process loads or compiles the kernel.
-    Raises ValueError for a configuration that the twin cannot run.
+    network does; the first construction in a process loads or compiles the kernel. Raises
+    ValueError for a configuration that the twin cannot run.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Twin:
         configuration: Configuration,
         *,
         assumptions: Assumptions = ASSUMPTIONS,
-        limits: Limits = LIMITS,
+        buffer: int = BUFFER_SPIKES,
     ) -> None:
         compile_kernels()
         self._input_shape = configuration.input_shape
@@ -64,35 +68,26 @@ class Twin:
         self._dvs = dvs if dvs is not None and dvs.destinations else None
         self._chip = find_chip(configuration.chip)
         hz = configuration.slow_clock_hz
-        stations = [
-            Station(
-                node,
-                Surroundings(
-                    delays=delay_model(configuration.chip, node.core.core, assumptions),
-                    tick_period_ns=0 if hz is None else max(1, round(SECOND_NS / hz)),
-                    assumptions=assumptions,
-                    buffer_spikes=limits.buffer,
-                ),
-            )
-            for node in order_cores(configuration)
-        ]
-        self._cores = [station.core for station in stations]
-        self._flow = Flow(stations, limits)
+        self._machine = Machine(
+            find_sources(configuration),
+            chip=configuration.chip,
+            tick_period_ns=0 if hz is None else max(1, round(SECOND_NS / hz)),
+            assumptions=assumptions,
+            buffer=buffer,
+        )
+        self._monitored = sum(core.monitor_enable for core in configuration.cores)
         self.start_recording()
 
     def reset_state(self) -> None:
         """Give all neurons their initial state; decimator counters stay."""
-        for core in self._cores:
-            core.reset_state()
+        self._machine.reset_state()
 
     def start_recording(self) -> None:
         """Zero clocks, activity and the count of events; drop what a stream left unfinished."""
         self._events = 0
         self._last_us = -1
         self._finished = False
-        self._flow.start_recording()
-        for core in self._cores:
-            core.start_recording()
+        self._machine.start_recording()
 
     def run(self, packed: PackedEvents) -> NDArray[np.void]:
         """Run a recording from here to its end; return all its output, OUTPUT_DTYPE.
@@ -103,7 +98,7 @@ class Twin:
         pieces = [piece for piece in self.stream(packed) if len(piece)]
         pieces += [piece for piece in self.finish() if len(piece)]
         outputs = np.concatenate(pieces) if pieces else NO_OUTPUT
-        if sum(core.monitored for core in self._cores) == 1:
+        if self._monitored == 1:
             return outputs  # a core is a FIFO: sorted already
         return outputs[np.lexsort((outputs["layer"], outputs["t_ns"]))]
 
@@ -116,8 +111,7 @@ class Twin:
         A piece, perhaps empty, comes about every 0.1 s at most. A stream that is not read to its
         end leaves neurons in between: `reset_state` and `start_recording` before going on. Raises
         ValueError, before anything has run, for events that are not of the input map or go back in
-        time, or that come after `finish`; BoardFault TWIN_QUEUE_TOO_LONG when too many spikes wait
-        in front of a merge.
+        time, or that come after `finish`.
         """
         if self._finished:
             raise ValueError("the recording was finished; start_recording before the next")
@@ -125,41 +119,41 @@ class Twin:
         return self._slices(packed)
 
     def finish(self) -> Iterator[NDArray[np.void]]:
-        """End the recording: yield what merges held back, for more input might have preceded it.
-
-        Nothing if every core has one source at most. Raises BoardFault like `stream`.
-        """
+        """End the recording: yield what is still on its way when the last event has entered."""
         self._finished = True
-        self._flow.end_input()
-        yield from self._settled()
+        if self._events:
+            yield from self._machine.finish()
 
     @property
     def activity(self) -> Activity:
         """Counts since `start_recording`."""
-        counts = np.array([core.counts for core in self._by_layer()], np.int64)
-        return Activity(input_spikes=counts[:, 0], output_spikes=counts[:, 1], synops=counts[:, 2])
+        cores, flow = self._machine.cores, self._machine.flow
+        bins = int(cores["busy_ns"].max(initial=0) - flow["origin_ns"] >> flow["bin_log2"]) + 1
+        return Activity(
+            **{name: cores[name].copy() for name in _COUNTS},
+            served_us=cores["served_ns"] / NS_PER_US,
+            stalled_us=cores["stalled_ns"] / NS_PER_US,
+            load=self._machine.load[:, : max(0, bins)],
+            bin_us=(1 << int(flow["bin_log2"])) / NS_PER_US,
+            held_back_us=float(flow["held_back_ns"]) / NS_PER_US,
+            held_back_events=int(flow["held_back_events"]),
+        )
 
     def neurons(self, layer: int) -> Int16Array:
         """A copy of a layer's neurons, (f, h, w)."""
-        return self._by_layer()[layer].neurons
-
-    def _by_layer(self) -> list[Core]:
-        return sorted(self._cores, key=lambda core: core.layer)
+        return self._machine.neurons(layer)
 
     def _slices(self, packed: PackedEvents) -> Iterator[NDArray[np.void]]:
         for first in range(0, len(packed), SLICE_EVENTS):
             piece = packed[first : first + SLICE_EVENTS]
             first_us, self._last_us = (int(piece[at]) >> TIME_SHIFT for at in (0, -1))
             if self._events == 0:
-                for core in self._cores:
-                    core.start_ticks(first_us * NS_PER_US)
-            self._flow.put(self._arrivals(piece), self._last_us * NS_PER_US)
+                self._machine.begin(first_us * NS_PER_US)
+            arrivals = self._arrivals(piece)
             self._events += len(piece)
-            outputs = self._settled()
-            yield next(outputs, NO_OUTPUT)  # also if nothing passed the pre-processing layer
-            yield from outputs
+            yield from self._machine.put(arrivals, self._last_us * NS_PER_US)
 
-    def _arrivals(self, packed: PackedEvents) -> Spikes:
+    def _arrivals(self, packed: PackedEvents) -> NDArray[np.void]:
         cause = np.arange(self._events, self._events + len(packed))
         if self._dvs is not None:
             packed, index = preprocess(packed, self._dvs, self._chip)
@@ -168,21 +162,13 @@ class Twin:
         spikes = np.empty(len(packed), SPIKE_DTYPE)
         spikes["t_ns"] = events["t"] * NS_PER_US
         spikes["cause"] = cause
+        spikes["layer"] = 0
         for name in ("feature", "y", "x"):
             spikes[name] = events[name]
         return spikes
 
-    def _settled(self) -> Iterator[NDArray[np.void]]:
-        for core, spikes in self._flow.settle():
-            yield _outputs(core, spikes) if core.monitored else NO_OUTPUT
 
-
-def _outputs(core: Core, spikes: Spikes) -> NDArray[np.void]:
-    outputs = np.empty(len(spikes), OUTPUT_DTYPE)
-    outputs["layer"] = core.layer
-    for name in SPIKE_DTYPE.names or ():
-        outputs[name] = spikes[name]
-    return outputs
+_COUNTS = ("input_spikes", "output_spikes", "synops", "saturated")
 
 
 def _check_events(packed: PackedEvents, shape: tuple[int, int, int], last_us: int) -> None:
