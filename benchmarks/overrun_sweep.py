@@ -88,7 +88,8 @@ def run_case(seed: int) -> Run:
         is_artefact=case.start_burst_us > 0 or case.stamps.step_us != 0,
         words=(
             f"{case.network}, {case.pattern}, {case.duration_us / 1e3:.0f} ms, "
-            f"{len(mine)} outputs, held back {played.held_back_us / 1e3:.2f} ms, depth {case.hidden.fifo_depth}"
+            f"{len(mine)} outputs, held back {played.held_back_us / 1e3:.2f} ms, "
+            f"depth {case.hidden.fifo_depth}"
         ),
     )
 

@@ -19,6 +19,7 @@ from speckfarm_server.boards.scripted import ScriptedBoard
 from speckfarm_server.boards.simulated import SimulatedBoard
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.convert_result import result_message
+from speckfarm_server.errors import Severity
 from speckfarm_server.job_result import (
     JobResult,
     LayerLags,
@@ -214,6 +215,19 @@ def test_a_core_that_cannot_keep_up_is_a_finding_with_what_to_do() -> None:
     assert "in 2 of 3 recordings" in finding.message
     assert "decimator on the layer before" in finding.message
     assert "speckfarm advise" in finding.message
+
+
+def test_recordings_that_tell_nothing_are_a_remark() -> None:
+    quiet = Overrun(verdict=Verdict.INCONCLUSIVE, confidence=0.0, why="few outputs")
+    recordings = [recording_result(quiet), recording_result(None), recording_result(quiet)]
+
+    [finding] = observe(recordings, ())
+
+    assert (finding.reason, finding.severity) == ("BANDWIDTH_INCONCLUSIVE", Severity.INFO)
+    assert "2 of 3 recordings" in finding.message
+    assert "few outputs (2)" in finding.message
+    [exceeded] = observe([*recordings, recording_result(EXCEEDED)], ())
+    assert exceeded.reason == "BANDWIDTH_EXCEEDED"
 
 
 def test_the_first_core_has_no_layer_before_it_to_decimate() -> None:

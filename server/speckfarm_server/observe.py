@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.job_result import LayerActivity, RecordingResult
-from speckfarm_server.overrun import Overrun
+from speckfarm_server.overrun import Overrun, Verdict
 
 
 def observe(
     recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
 ) -> tuple[Finding, ...]:
     """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, BANDWIDTH_EXCEEDED, STATE_SATURATED,
-    SYNOPS_ABOVE_LIMIT; the remark SYNOPS_RATE.
+    SYNOPS_ABOVE_LIMIT; the remarks BANDWIDTH_INCONCLUSIVE, SYNOPS_RATE.
 
     None for a run without recordings, and no rates where nothing counted synaptic operations.
     """
@@ -23,7 +23,8 @@ def observe(
     named = {finding.layer for finding in exceeded}  # what would be said of them twice
     quieter = [layer for layer in layers if layer.layer not in named]
     figures = (*_saturated(layers), *_above_limit(quieter), *_rates(layers))
-    return (*_silent(recordings), *_labels(recordings), *exceeded, *figures)
+    bandwidth = exceeded or _unsure(recordings)
+    return (*_silent(recordings), *_labels(recordings), *bandwidth, *figures)
 
 
 def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
@@ -113,6 +114,28 @@ def _exceeding(layer: int, late: Sequence[RecordingResult], total: int) -> Findi
             "recording": worst.name,
         },
     )
+
+
+def _unsure(recordings: Sequence[RecordingResult]) -> list[Finding]:
+    unsure = [
+        recording.overrun.why
+        for recording in recordings
+        if recording.overrun is not None and recording.overrun.verdict is Verdict.INCONCLUSIVE
+    ]
+    if not unsure:
+        return []
+    reasons = ", ".join(f"{why} ({unsure.count(why)})" for why in sorted(set(unsure)))
+    return [
+        Finding(
+            reason="BANDWIDTH_INCONCLUSIVE",
+            severity=Severity.INFO,
+            message=(
+                f"{len(unsure)} of {len(recordings)} recordings do not tell whether all cores kept "
+                f"up: {reasons}. Longer recordings, or inner layers with `monitor`, tell more"
+            ),
+            metadata={"inconclusive": str(len(unsure)), "recordings": str(len(recordings))},
+        )
+    ]
 
 
 def _asked(overrun: Overrun | None) -> float:

@@ -1,9 +1,9 @@
 """The overrun verdict: whether a core was asked for more than it can do, and which.
 
-A core that is too slow holds up all before it, up to the input, and every output comes late. So the
-verdict looks at how far lags rise above their lowest point so far. A rise says how much work waited,
-not where: what a queue can hold is no overrun yet. docs/explanation/latency.md has the rules in
-words and how often they are right.
+A core that is too slow holds up all before it, up to the input, and every output comes late. So
+the verdict looks at how far lags rise above their lowest point so far. A rise says how much work
+waited, not where: what a queue can hold is no overrun yet. docs/explanation/latency.md has the
+rules in words and how often they are right.
 """
 
 from __future__ import annotations

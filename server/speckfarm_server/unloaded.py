@@ -17,7 +17,7 @@ from speckfarm_server.histogram import FloatArray, Int64Array
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, UNLOADED
 from speckfarm_server.twin.twin import NO_OUTPUT, NS_PER_US, Twin
 
-SLICES = 1024  # at most; the demand is known after each
+SLICES = 256  # at most; the demand is known after each
 LEAST_SLICE = 16  # events
 
 
