@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +33,7 @@ from speckfarm_server.configuration import (
     Int16Array,
 )
 from speckfarm_server.twin.assumptions import ASSUMPTIONS
-from speckfarm_server.twin.twin import OUTPUT_DTYPE, Activity
+from speckfarm_server.twin.twin import OUTPUT_DTYPE
 
 SOURCE = Path(__file__).with_name("twin_kernel.c")
 FLAGS = ("-O3", "-march=native", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
@@ -64,6 +65,15 @@ _CORE_DTYPE = np.dtype([
     ))
 ])
 # fmt: on
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of one recording, one element per layer, as the twin's `Activity`."""
+
+    input_spikes: NDArray[np.int64]
+    output_spikes: NDArray[np.int64]
+    synops: NDArray[np.int64]
 
 
 class CTwin:
@@ -114,13 +124,9 @@ class CTwin:
             raise MemoryError("no memory for the monitored spikes; run a shorter recording")
 
     @property
-    def activity(self) -> Activity:
+    def activity(self) -> Counts:
         """Counts of the last recording."""
-        return Activity(
-            input_spikes=self._cores["input_spikes"].copy(),
-            output_spikes=self._cores["output_spikes"].copy(),
-            synops=self._cores["synops"].copy(),
-        )
+        return Counts(*(self._cores[field.name].copy() for field in fields(Counts)))
 
     def neurons(self, layer: int) -> Int16Array:
         """A copy of a layer's neurons, (f, h, w)."""

@@ -73,7 +73,7 @@ def run_case(seed: int) -> Run:
     error_us, covered = None, 1.0
     exit_track = next((each for each in tracks if each.layer == exit_layer), None)
     if exit_track is not None:
-        off_us = np.abs(exit_track.all_lags_us - mine)
+        off_us = np.abs(exit_track.lags_us - mine)
         off_us = off_us[~np.isnan(off_us)]
         error_us = (float(np.median(off_us)), float(np.quantile(off_us, 0.9)))
         covered = float(np.mean(off_us <= exit_track.error_us))

@@ -1,10 +1,14 @@
-"""How fast the twin is: synaptic operations per second, and chip time over wall time.
+"""How fast the twin is beside the C kernel and sinabs: `python benchmarks/twin_speed.py`.
 
-    python benchmarks/twin_speed.py [--rate 93000] [--seconds 1] [NETWORK.nir ...]
+    python benchmarks/twin_speed.py [--rates 93000 200000] [--seconds 1] [NETWORK.nir ...]
 
-The digits example runs on its own recordings, other networks on a random blob that circles over
-the input map. sinabs (torch, time steps of 1 ms, batch of one) runs beside it if it is installed.
-One thread, best of several runs, in CPU time, so that neighbours on the machine count little.
+The digits example and each network given run on a random blob that circles over the input map, at
+two densities; the digits on their own recordings too. The twin as it is used, with the exit layer
+monitored, with all layers monitored, and with a decimator on the second layer as well, stands
+beside the hand-written C kernel (`c_twin.py`) on the same configuration and events, as AVX2 and as
+the widest vectors of the processor; and beside sinabs (torch, time steps of 1 ms, batch of one) if
+it is installed. One thread each, by turns, in CPU time, so that neighbours on the machine count
+little; figures are medians over the rounds, and medians of each round's ratio.
 """
 
 from __future__ import annotations
@@ -13,80 +17,102 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from c_twin import VECTORS, CTwin
+from twin_cases import (
+    DIGITS,
+    Model,
+    chip_seconds,
+    circling_blob,
+    load_model,
+    load_recordings,
+)
 
-from speckfarm.events import EVENT_DTYPE, PackedEvents, pack, unpack
-from speckfarm_server.check import check
-from speckfarm_server.chip import find_chip
-from speckfarm_server.network import Network
-from speckfarm_server.parse import parse_network
-from speckfarm_server.recording_file import read_recordings
-from speckfarm_server.settings import Settings
-from speckfarm_server.twin.compilation import compile_kernels
+from speckfarm.events import PackedEvents
+from speckfarm_server.configuration import Configuration
 from speckfarm_server.twin.twin import Twin
 
-DIGITS = Path(__file__).parents[1] / "examples" / "digits"
-STEP_US = 1000
-RUNS = 7
-
 try:
-    import sinabs
+    import sinabs_model
     import torch
-    from sinabs.layers import IAFSqueeze, SumPool2d
-except ImportError:
-    sinabs = None
+except ModuleNotFoundError:
+    sinabs_model = None
+
+DECIMATOR = 2
+SINABS_ROUNDS = 3
+TURN_S = 0.1  # at least
+KERNELS = [name for name in ("avx2", "native") if name in VECTORS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """CPU seconds of each round by contender, and what was run."""
+
+    seconds: dict[str, list[float]]
+    synops: int
+    chip_s: float
+
+    def gsynops(self, name: str) -> float:
+        """10^9 synaptic operations per second."""
+        return self.synops / float(np.median(self.seconds[name])) / 1e9
+
+    def ratio(self, name: str) -> float:
+        """How many times faster the twin is."""
+        pairs = zip(self.seconds[name], self.seconds["twin"], strict=False)
+        return float(np.median([theirs / ours for theirs, ours in pairs]))
 
 
 def main() -> None:
-    """Print one block per network."""
+    """Print one table per network and input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", type=Path, metavar="NETWORK.nir")
-    parser.add_argument("--rate", type=float, default=93_000, help="events per second")
+    parser.add_argument("--rates", nargs="+", type=float, default=[93_000, 200_000])
     parser.add_argument("--seconds", type=float, default=1.0, help="of chip time")
-    arguments = parser.parse_args()
-    began_s = time.perf_counter()
-    compile_kernels()
-    print(f"kernel ready after {time.perf_counter() - began_s:.2f} s")
-    digits = read_recordings((DIGITS / "digits.npz").read_bytes(), "digits.npz")
-    recorded = [digits.recording(number) for number in range(len(digits))]
-    measure("digits, its 100 recordings", DIGITS / "digits.nir", lambda _: recorded)
-    for path in arguments.networks:
-        name = f"{path.stem}, {arguments.rate:,.0f} events/s"
-        measure(name, path, lambda shape: [circling_blob(shape, arguments.rate, arguments.seconds)])
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    digits = load_model(DIGITS / "digits.nir")
+    recorded = load_recordings(DIGITS / "digits.npz")
+    measure(f"digits, its {len(recorded)} recordings", digits, recorded, options.rounds)
+    for model in [digits, *map(load_model, options.networks)]:
+        for rate in options.rates:
+            name = f"{model.name}, {rate:,.0f} events/s"
+            blob = circling_blob(model.network.input_shape, rate, options.seconds)
+            measure(name, model, [blob], options.rounds)
 
 
-def measure(
-    name: str, path: Path, record: Callable[[tuple[int, int, int]], list[PackedEvents]]
-) -> None:
-    """Run one network in the twin and, if it is there, in sinabs."""
-    network = parse_network(path.read_bytes()).network
-    report = check(network, find_chip("speck2f"), Settings()) if network else None
-    if report is None or report.configuration is None:
-        raise SystemExit(f"{path} does not fit the chip: see speckfarm check")
-    recordings = record(network.input_shape)
-    chip_s = sum(float(np.ptp(unpack(events)["t"])) for events in recordings) * 1e-6
-    twin = Twin(report.configuration)
-    wall_s = min(_seconds(lambda: run_twin(twin, recordings)) for _ in range(RUNS))
-    events = sum(map(len, recordings))
-    synops = run_twin(twin, recordings)
-    print(f"{name}: {events:,} events, {chip_s:.2f} s of chip time, {synops / 1e6:,.0f} M SynOps")
-    _print_line(f"twin    {synops / wall_s / 1e9:5.2f} GSynOp/s", wall_s, chip_s)
-    if sinabs is not None:
-        torch.set_num_threads(1)
-        layers = _as_torch(network)
-        wall_s = min(_seconds(lambda: run_sinabs(layers, network, recordings)) for _ in range(2))
-        _print_line("sinabs", wall_s, chip_s)
+def measure(name: str, model: Model, recordings: list[PackedEvents], rounds: int) -> None:
+    """Print a table: each variant of the configuration is a row."""
+    chip_s = chip_seconds(recordings)
+    print(f"\n{name}: {sum(map(len, recordings)):,} events in {chip_s:.2f} s of chip time\n")
+    columns = [f"C {kernel}, twin / C" for kernel in KERNELS]
+    columns += ["sinabs, twin / sinabs"] if sinabs_model else []
+    print("| run | M SynOps | twin, GSynOp/s | chip / CPU time |", " | ".join(columns), "|")
+    print("|---|---|---|---|" + "---|" * len(columns))
+    for variant, configuration in variants(model.configuration).items():
+        contenders = _contenders(configuration, recordings)
+        if sinabs_model and variant == "exit monitored":
+            contenders["sinabs"] = _sinabs(model, recordings)
+        print(_row(variant, run_by_turns(contenders, rounds, chip_s)), flush=True)
 
 
-def _print_line(what: str, wall_s: float, chip_s: float) -> None:
-    factor = chip_s / wall_s
-    print(f"  {what:24} {wall_s * 1e3:9.1f} ms   chip time / wall time {factor:7.2f}")
+def variants(configuration: Configuration) -> dict[str, Configuration]:
+    """The configuration as given, with all monitors, and with a decimator besides."""
+    monitored = [replace(core, monitor_enable=True) for core in configuration.cores]
+    decimated = monitored.copy()
+    decimated[1] = replace(monitored[1], decimator=DECIMATOR)
+    return {
+        "exit monitored": configuration,
+        "all monitored": replace(configuration, cores=tuple(monitored)),
+        f"and decimator {DECIMATOR} on layer 1": replace(configuration, cores=tuple(decimated)),
+    }
 
 
 def run_twin(twin: Twin, recordings: list[PackedEvents]) -> int:
-    """Run each recording from rest; return the synaptic operations."""
+    """Run each recording from rest, taking the output as it comes; return synaptic operations."""
     synops = 0
     for events in recordings:
         twin.reset_state()
@@ -97,58 +123,73 @@ def run_twin(twin: Twin, recordings: list[PackedEvents]) -> int:
     return synops
 
 
-def run_sinabs(
-    layers: torch.nn.Sequential, network: Network, recordings: list[PackedEvents]
-) -> None:
-    """Run each recording from rest, one after the other, in time steps."""
-    for packed in recordings:
-        sinabs.reset_states(layers)
-        events = unpack(packed)
-        steps = (events["t"] - events["t"][0]) // STEP_US
-        frames = torch.zeros(int(steps[-1]) + 1, *network.input_shape)
-        places = (torch.from_numpy(events[axis].astype(np.int64)) for axis in ("feature", "y", "x"))
-        frames.index_put_(
-            (torch.from_numpy(steps), *places), torch.ones(len(events)), accumulate=True
-        )
-        with torch.no_grad():
-            layers(frames)
+def run_c(c_twin: CTwin, recordings: list[PackedEvents]) -> int:
+    """The same in C."""
+    synops = 0
+    for events in recordings:
+        c_twin.reset_state()
+        c_twin.run_only(events)
+        synops += int(c_twin.activity.synops.sum())
+    return synops
 
 
-def circling_blob(shape: tuple[int, int, int], rate_hz: float, seconds: float) -> PackedEvents:
-    """Events around a point that circles twice a second, both features alike; seeded."""
-    rng = np.random.default_rng(0)
-    events = np.empty(int(rate_hz * seconds), EVENT_DTYPE)
-    events["t"] = np.sort(rng.integers(0, int(seconds * 1e6), len(events)))
-    events["layer"] = 0
-    events["feature"] = rng.integers(0, shape[0], len(events))
-    turn = events["t"] * (2e-6 * 2 * np.pi)
-    for axis, size, phase in (("y", shape[1], np.sin(turn)), ("x", shape[2], np.cos(turn))):
-        at = size / 2 + size / 4 * phase + rng.normal(0, size / 12, len(events))
-        events[axis] = np.clip(at, 0, size - 1)
-    return pack(events)
+def run_by_turns(contenders: dict[str, Callable[[], int]], rounds: int, chip_s: float) -> Speeds:
+    """Run each once to warm up, then all in turn; SystemExit if their operations differ."""
+    counts = {name: run() for name, run in contenders.items()}
+    synops = counts["twin"]
+    if any(count not in {synops, 0} for count in counts.values()):
+        raise SystemExit(f"synaptic operations differ: {counts}; is tests/test_c_twin.py green?")
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, run in contenders.items():
+            if name != "sinabs" or number < SINABS_ROUNDS:
+                seconds[name].append(_cpu_seconds(run))
+    return Speeds(seconds=seconds, synops=synops, chip_s=chip_s)
 
 
-def _as_torch(network: Network) -> torch.nn.Sequential:
-    modules: list[torch.nn.Module] = []
-    for number, layer in enumerate(network.layers):
-        f, c, *kernel = layer.weights.shape
-        weights = torch.nn.Conv2d(c, f, kernel, layer.stride, layer.padding, bias=False)
-        weights.weight.data = torch.from_numpy(layer.weights)
-        neurons = IAFSqueeze(
-            batch_size=1, spike_threshold=layer.threshold, min_v_mem=-layer.threshold
-        )
-        modules += [weights, neurons]
-        after = [link.poolings for _, link in network.targets(number)] or [network.exit_poolings]
-        for pooling in after[0]:
-            kind = torch.nn.AvgPool2d if pooling.kind == "average" else SumPool2d
-            modules.append(kind(pooling.kernel_size))
-    return torch.nn.Sequential(*modules)
+def _contenders(
+    configuration: Configuration, recordings: list[PackedEvents]
+) -> dict[str, Callable[[], int]]:
+    twin = Twin(configuration)
+    kernels = {kernel: CTwin(configuration, kernel) for kernel in KERNELS}
+    in_c = {f"C {name}": partial(run_c, c_twin, recordings) for name, c_twin in kernels.items()}
+    return {"twin": partial(run_twin, twin, recordings), **in_c}
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    began_s = time.thread_time()
-    call()
-    return time.thread_time() - began_s
+def _sinabs(model: Model, recordings: list[PackedEvents]) -> Callable[[], int]:
+    torch.set_num_threads(1)
+    layers = sinabs_model.float_network(model.network)
+
+    def run() -> int:
+        sinabs_model.run_float(layers, model.network, recordings)
+        return 0  # it counts none
+
+    return run
+
+
+def _row(variant: str, speeds: Speeds) -> str:
+    real_time = speeds.chip_s / float(np.median(speeds.seconds["twin"]))
+    cells = [variant, f"{speeds.synops / 1e6:,.0f}", f"{speeds.gsynops('twin'):.2f}"]
+    cells.append(f"{real_time:,.1f}")
+    for kernel in KERNELS:
+        name = f"C {kernel}"
+        cells.append(f"{speeds.gsynops(name):.2f}, {speeds.ratio(name):.2f}")
+    if "sinabs" in speeds.seconds:
+        theirs = speeds.chip_s / float(np.median(speeds.seconds["sinabs"]))
+        cells.append(f"{theirs:.2f} chip / CPU, {speeds.ratio('sinabs'):,.0f}")
+    elif sinabs_model:
+        cells.append("")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cpu_seconds(run: Callable[[], object]) -> float:
+    """Of one run; short ones are repeated, so that caches that others filled count little."""
+    began_s, spent_s, runs = time.process_time(), 0.0, 0
+    while spent_s < TURN_S:
+        run()
+        runs += 1
+        spent_s = time.process_time() - began_s
+    return spent_s / runs
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class OverrunFarm(SmallFarm):
         self.has_verdict = True  # BANDWIDTH_EXCEEDED, else the rates alone
         self.names_layer = True
         self.counts_synops = True
+        self.is_inconclusive = False
         self.jobs: dict[str, jobs_pb2.CreateJobRequest] = {}
 
     def CheckModel(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -95,7 +96,8 @@ class OverrunFarm(SmallFarm):
             recordings=[recording],
             latency=latency,
             layers=activity,
-            findings=[self.finding(n, load) for n, load in enumerate(loads) if load > 1],
+            findings=[self.finding(n, load) for n, load in enumerate(loads) if load > 1]
+            + [findings_pb2.Finding(reason="BANDWIDTH_INCONCLUSIVE")] * self.is_inconclusive,
         )
 
     def finding(self, layer: int, load: float) -> findings_pb2.Finding:
@@ -196,6 +198,30 @@ def test_a_network_without_overrun_needs_one_run(small: OverrunFarm, farm: speck
     assert "layer 1 with 27 M of about 30 M SynOps/s" in str(advice)
 
 
+def test_a_run_that_is_inconclusive_is_not_called_healthy(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    small.load, small.is_inconclusive = [0.1, 0.9], True
+
+    advice = farm.advise(b"model", EVENTS)
+
+    assert (advice.verdict, advice.before.inconclusive) == ("healthy", True)
+    assert "inconclusive" in str(advice)
+    assert "Nothing is needed" not in str(advice)
+
+
+def test_a_recommendation_from_an_inconclusive_run_says_so(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    small.is_inconclusive = True
+
+    advice = farm.advise(b"model", EVENTS)
+
+    assert advice.decimator == {1: 4}
+    assert not advice.before.inconclusive  # an overrun was found
+    assert str(advice).endswith("longer or busier ones would tell")
+
+
 def test_before_the_first_layer_there_is_no_decimator(
     small: OverrunFarm, farm: speckfarm.Farm
 ) -> None:
@@ -271,6 +297,29 @@ def test_the_queue_and_settings_of_the_user_go_with_every_run(
         assert (request.board, request.board_kind) == ("twin-1", 2)
         assert request.settings.polarity == 2
     assert len({request.request_id for request in small.jobs.values()}) == 5
+
+
+def test_the_timeout_is_for_all_runs_together(farm: speckfarm.Farm) -> None:
+    left: list[float | None] = []
+
+    def wait(job: speckfarm.Job, left_s: float | None) -> speckfarm.Result:
+        left.append(left_s)
+        return job.wait(left_s)
+
+    farm.advise(b"model", EVENTS, timeout=60.0, wait=wait)
+
+    assert len(left) == 5
+    assert all(each is not None and 0 < each <= 60 for each in left)
+    assert left == sorted(left, key=lambda each: -(each or 0.0))
+
+
+def test_a_search_that_takes_too_long_leaves_its_job_alone(
+    small: OverrunFarm, farm: speckfarm.Farm
+) -> None:
+    with pytest.raises(speckfarm.WaitTimeout):
+        farm.advise(b"model", EVENTS, timeout=1e-6)
+
+    assert small.cancelled == []
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def assert_equal_to_twin(
 
 
 @every_vector
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(case=cases())
 def test_spikes_counts_and_states_equal_the_twins(vectors, case):
     assert_equal_to_twin(*case, vectors)

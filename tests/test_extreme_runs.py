@@ -71,6 +71,11 @@ def reasons(result: speckfarm.Result) -> set[str]:
     return {finding.reason for finding in result.findings}
 
 
+def message_of(result: speckfarm.Result, reason: str) -> str:
+    [message] = [finding.message for finding in result.findings if finding.reason == reason]
+    return message
+
+
 def peak_mib(own: FarmProcess) -> float:
     """The most memory that the board's process has held."""
     [process] = child_processes(own, "boards.process")
@@ -107,6 +112,7 @@ def test_a_network_that_never_spikes_is_said_to_be_silent(
     result = farm.run(files["silent"], recorded(tmp_path / "r.npz", np.arange(100))).wait(40)
 
     assert {"LAYER_SILENT", "NO_OUTPUT"} <= reasons(result)
+    assert "Spikes end at layer 0: 100 reached it" in message_of(result, "NO_OUTPUT")
     assert (result.recordings[0].prediction, result.recordings[0].output_events) == (-1, 0)
 
 

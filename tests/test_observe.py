@@ -49,6 +49,15 @@ def test_recordings_without_output_are_counted_and_the_first_is_named() -> None:
     assert "'a recording'" in finding.message
 
 
+def test_the_layer_at_which_all_spikes_end_is_named() -> None:
+    layers = [replace(LAYER, layer=0), replace(LAYER, layer=1, output_spikes=0, input_spikes=1234)]
+
+    silent, *_ = observe([recording(-1)], layers)
+
+    assert "Spikes end at layer 1: 1,234 reached it, and it never fired" in silent.message
+    assert (silent.metadata["mute_layer"], silent.metadata["arrived"]) == ("1", "1234")
+
+
 def test_labels_that_the_network_cannot_predict_are_a_warning() -> None:
     [finding] = observe([recording(0, label=0), recording(0, label=3)], [])
 

@@ -378,6 +378,24 @@ def test_the_name_of_the_file_says_its_kind(
     assert f"wrote a{suffix}: raster, synops" in capsys.readouterr().out
 
 
+def test_of_very_many_points_those_on_one_dot_are_drawn_once(small: Steady) -> None:
+    spikes = np.zeros(60_000, EVENT_DTYPE)
+    spikes["t"], spikes["layer"] = 1010 + np.arange(60_000) // 100, 1
+    spikes["feature"] = np.arange(60_000) % 2
+    small.result = small.keep(spikes, np.full(60_000, 10.0))
+    first, second = small.result.recordings
+    first.output_events, first.counts[:] = 59_999, [30_000, 29_999]
+    second.counts[:] = [0, 1]
+    with speckfarm.connect(small.address, "secret") as farm:
+        picture = farm.job("j-1").result().plot("lags", "raster", recording=0)
+
+    lags, raster = picture.get_axes()
+    assert len(line(lags, "output spike").get_xdata()) == 600
+    [drawn] = (each for each in raster.get_lines() if each.get_marker() == "|")
+    dots = set(zip(drawn.get_xdata().round(6), drawn.get_ydata(), strict=True))
+    assert len(drawn.get_xdata()) == len(dots) == 1200
+
+
 def test_text_in_an_svg_stays_text(run: Run, tmp_path: Path) -> None:
     run("plot", "j-1", "-O", "a.svg", "--panels", "raster")
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speckfarm_server.chip import DECIMATOR_CODES
+from speckfarm_server.convert import settings_message, settings_of
 from speckfarm_server.errors import BadInput
 from speckfarm_server.settings import KEYS, Settings, from_canonical, with_key
 
@@ -41,6 +42,12 @@ LEGAL = st.builds(
 def test_canonical_text_reads_back_the_same(made: Settings) -> None:
     assert from_canonical(made.canonical()) == made
     assert from_canonical(made.canonical()).canonical() == made.canonical()
+
+
+@given(made=LEGAL)
+@settings(deadline=None)
+def test_settings_survive_the_wire(made: Settings) -> None:
+    assert settings_of(settings_message(made)) == made
 
 
 def test_equal_settings_have_equal_text() -> None:

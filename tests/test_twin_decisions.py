@@ -146,3 +146,14 @@ def test_an_address_mode_without_published_meaning_is_refused() -> None:
 
     assert found.metadata == {"key": "readout.readout_configuration_sel", "value": "0"}
     assert [each.severity.value for each in errors_on_twins([found])] == ["error"]
+
+
+@pytest.mark.parametrize("name", ["override_threshold_max", "overrideThresholdMax"])
+def test_telling_a_class_without_a_threshold_is_refused(name: str) -> None:
+    vendor = vendor_values(ReadoutConfiguration(threshold=1))
+    key = f"?value0.readout.{name}:switch"
+
+    [found] = refusals(chip(LEAKY, vendor={**vendor, key: 1}))
+
+    assert (found.key, found.value) == (key, 1)
+    assert list(refusals(chip(LEAKY, vendor={**vendor, key: 0}))) == []

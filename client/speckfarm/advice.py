@@ -16,6 +16,10 @@ FIRST_LAYER = (
     "of fewer events per second), a smaller kernel, a larger stride or fewer features in this "
     "layer, or core 0 for it (--core {layer}=0), which is believed to do more than the others"
 )
+UNSURE = (
+    "The run is inconclusive: its recordings are too short or too quiet to rule an overrun out; "
+    "longer or busier ones would tell"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class AdviceStep:
     overrun: bool
     suspect: int | None  # layer that the suspected core runs
     excess: float | None  # its demanded / sustainable synaptic operations per second
+    inconclusive: bool  # no overrun was found, but recordings too short or quiet to tell
     accuracy: float | None
     output_spikes: int  # of the exit layer
     p99_us: float | None  # of the lags
@@ -135,6 +140,7 @@ def step_of(
         overrun=overrun is not None,
         suspect=None if overrun is None else overrun.layer,
         excess=None if overrun is None else overrun.excess,
+        inconclusive=overrun is None and any("INCONCLUSIVE" in x.reason for x in result.findings),
         accuracy=result.accuracy,
         output_spikes=sum(each.output_spikes for each in result.recordings),
         p99_us=result.latency.p99_us,
@@ -170,6 +176,8 @@ def _rate(layer: LayerActivity) -> float | None:
 
 def _healthy(found: Advice) -> str:
     step = found.before
+    if step.inconclusive:
+        return f"No overrun was found, so no decimator is recommended. {UNSURE}"
     load = ""
     if step.synops_per_s is not None and step.synops_limit:
         load = (
@@ -182,7 +190,8 @@ def _healthy(found: Advice) -> str:
 def _removed(found: Advice) -> str:
     least = "The least decimation without overrun" if found.is_least else "A decimation that helps"
     rest = "" if found.is_least else "; the runs ended before it was shown to be the least"
-    return f"{_suspected(found)}. {least}: {found.flags}{rest}"
+    unsure = f". {UNSURE}" if found.after is not None and found.after.inconclusive else ""
+    return f"{_suspected(found)}. {least}: {found.flags}{rest}{unsure}"
 
 
 def _first_layer(found: Advice) -> str:

@@ -77,7 +77,7 @@ def _row(number: int, step: AdviceStep) -> Row:
         "run": number,
         "decimator": _decimator(step),
         "reset": step.reset,
-        "overrun": _suspect(step) if step.overrun else "no",
+        "overrun": _overrun(step),
         "accuracy": step.accuracy,
         "output_spikes": step.output_spikes,
         "p99_us": step.p99_us,
@@ -92,6 +92,12 @@ def _row(number: int, step: AdviceStep) -> Row:
 
 def _decimator(step: AdviceStep) -> str:
     return " ".join(f"{layer}={n}" for layer, n in step.decimator.items()) or "off"
+
+
+def _overrun(step: AdviceStep) -> str:
+    if step.overrun:
+        return _suspect(step)
+    return "inconclusive" if step.inconclusive else "no"
 
 
 def _suspect(step: AdviceStep) -> str:

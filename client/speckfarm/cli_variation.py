@@ -15,7 +15,7 @@ def variation_answer(found: Variation, *, as_csv: bool) -> Answer:
     shown = list(found.recordings)
     if not as_csv and len(shown) > MOST_ROWS:
         shown = [each for each in shown if each.changes][:MOST_ROWS]
-    rows = [_row(each) for each in shown]
+    rows = [_row(each, as_csv=as_csv) for each in shown]
     columns = ("name", "label", "predictions", "spikes_min", "spikes_median", "spikes_max")
     return Answer(
         plain=found.to_dict(),
@@ -26,13 +26,14 @@ def variation_answer(found: Variation, *, as_csv: bool) -> Answer:
     )
 
 
-def _row(each: RecordingVariation) -> Row:
+def _row(each: RecordingVariation, *, as_csv: bool) -> Row:
     spikes = each.output_spikes
+    predictions = " ".join(map(str, each.predictions))
     return {
         "recording": each.recording,
         "name": each.name,
         "label": each.label,
-        "predictions": _predictions(each.predictions),
+        "predictions": predictions if as_csv else _summed(each.predictions),
         "changes": each.changes,
         "spikes_min": round(spikes.min),
         "spikes_median": spikes.median,
@@ -44,7 +45,7 @@ def _row(each: RecordingVariation) -> Row:
     }
 
 
-def _predictions(found: Sequence[int]) -> str:
+def _summed(found: Sequence[int]) -> str:
     """Classes and how many runs said so: "7 x9", or "7 x8, 1 x1"."""
     return ", ".join(f"{feature} x{runs}" for feature, runs in Counter(found).most_common())
 
@@ -53,7 +54,7 @@ def _about(found: Variation) -> str:
     boards = ", ".join(f"{n} on {board}" for board, n in sorted(Counter(found.boards).items()))
     failed = f"; {counted(found.failed, 'run')} without a result" if found.failed else ""
     runs = counted(len(found.jobs), f"{found.board_kind} run")
-    return f"benchmark {found.benchmark}: {runs} ({boards}), the first as given{failed}"
+    return f"benchmark {found.benchmark}: {runs} ({boards}){failed}"
 
 
 def _figures(found: Variation, shown: Sequence[RecordingVariation]) -> list[str]:
@@ -61,8 +62,8 @@ def _figures(found: Variation, shown: Sequence[RecordingVariation]) -> list[str]
     total = counted(len(found.recordings), "recording")
     lines = [f"{changing} of {total} ({found.changed:.1%}) change their prediction"]
     if len(shown) < len(found.recordings):
-        lines[0] += "; shown are " + (f"the first {len(shown)} of them" if shown else "none")
-        lines[0] += " (every recording: -o csv)"
+        some = f"; shown are the first {len(shown)}" if len(shown) < changing else ""
+        lines[0] += f"{some} (every recording: -o csv)"
     spread = "no output spikes"
     if found.relative_std is not None:
         spread = f"output spikes {_range(found.output_spikes)}"

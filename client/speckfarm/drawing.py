@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from speckfarm.plot_data import Band, FloatArray, Images, LagSeries, Latencies, Load, Raster
 
@@ -27,6 +28,9 @@ STYLE: dict[str, Any] = {
     "legend.edgecolor": "none", "legend.fontsize": 7, "svg.fonttype": "none", "pdf.fonttype": 42,
 }  # fmt: skip
 BINS = 60
+THINNED_ABOVE, FINEST_DOTS = 50_000, 4000  # points; dots along an axis that are told apart
+TIME_UNITS = ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))
+NARROW, FEW_DECADES = 4.0, 300.0  # highest / lowest value of an axis
 MANY_POINTS = 5000  # more are drawn as pixels in an SVG or PDF
 DPI, PREVIEW_DPI = 200, 120
 
@@ -61,8 +65,9 @@ def draw_lags(axes: Axes, lags: LagSeries) -> None:
     divisor, unit = _unit(float(np.abs(lags.lag_us).max()))
     is_many = len(lags.lag_us) > MANY_POINTS
     axes.plot(
-        lags.cause_us / 1e3, lags.lag_us / divisor, ".", color=BLUE, markersize=2.5,
-        alpha=0.6, markeredgewidth=0, rasterized=is_many, label="output spike",
+        *_distinct(lags.cause_us / 1e3, lags.lag_us / divisor), ".", color=BLUE,
+        markersize=2.5 if is_many else 4, alpha=0.6, markeredgewidth=0, rasterized=is_many,
+        label="output spike",
     )  # fmt: skip
     if lags.drift_us_per_s is not None:
         ends_us = np.array([lags.cause_us.min(), lags.cause_us.max()])
@@ -84,7 +89,7 @@ def draw_latency(axes: Axes, found: Latencies) -> None:
     positive_us = found.lag_us[found.lag_us > 0]
     how = "" if found.method is None else f", {found.method}"
     axes.set_title(f"Latency, {found.of}{how}")
-    axes.set_xlabel("lag (µs)")
+    axes.set_xlabel("lag")
     axes.set_ylabel("output spikes")
     if len(positive_us):
         low, high = float(positive_us.min()), float(positive_us.max())
@@ -92,6 +97,7 @@ def draw_latency(axes: Axes, found: Latencies) -> None:
         axes.hist(positive_us, bins=edges_us.tolist(), color=BLUE, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        _log_ticks(axes.xaxis, high / low, _time)
     for at_us, name, dashes in ((found.p50_us, "median", "--"), (found.p99_us, "p99", "-")):
         if at_us > 0:
             axes.axvline(at_us, color=VERMILLION, linestyle=dashes, label=f"{name} {_time(at_us)}")
@@ -108,12 +114,12 @@ def draw_raster(axes: Axes, found: Raster) -> None:
     ticks, names = [], []
     for number, band in enumerate(found.bands):
         colour = BLUE if band.is_exit else LAYER_COLOURS[number % len(LAYER_COLOURS)]
-        heights = band.feature if alone else number + 0.06 + 0.88 * _shares(band)
+        heights = np.asarray(band.feature if alone else _within(band, number), np.float64)
         is_many = len(heights) > MANY_POINTS
         axes.plot(
-            band.time_us / 1e3, heights, "|", color=colour, markersize=7 if alone else 3,
-            markeredgewidth=0.4 if is_many else 0.8, alpha=0.5 if is_many else 1.0,
-            rasterized=is_many,
+            *_distinct(band.time_us / 1e3, heights), "|", color=colour,
+            markersize=7 if alone else 3, markeredgewidth=0.4 if is_many else 0.8,
+            alpha=0.5 if is_many else 1.0, rasterized=is_many,
         )  # fmt: skip
         ticks.append(number + 0.5)
         names.append(f"layer {band.layer}\n{_features(band)}")
@@ -159,7 +165,8 @@ def draw_synops(axes: Axes, found: Sequence[Load]) -> None:
     axes.margins(x=0.08)
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes.get_xlim()
+    _log_ticks(axes.xaxis, high / low, "{:g}".format)
     axes.set_xlabel("million synaptic operations per second")
     axes.set_title("SynOps/s and what cores sustain")
     axes.legend(
@@ -188,6 +195,14 @@ def draw_images(part: Figure | SubFigure, found: Images) -> None:
         axes.set_title(f"{first / 1e3:.3g} to {last / 1e3:.3g} ms", fontweight="normal")
 
 
+def _log_ticks(axis: Axis, ratio: float, words: Callable[[float], str]) -> None:
+    """Ticks at powers of ten, and at 3 times those where there are few; only they have labels."""
+    steps = LogLocator(subs=(1.0, 3.0) if ratio < FEW_DECADES else (1.0,))
+    axis.set_major_locator(MaxNLocator(4) if ratio < NARROW else steps)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _load_words(load: Load) -> str:
     share = _share(load)
     return f"layer {load.layer}" + ("" if share is None else f"\n{100 * share:.3g} % of limit")
@@ -199,9 +214,20 @@ def _share(load: Load) -> float | None:
     return None if rate is None or not load.limit_per_s else rate / load.limit_per_s
 
 
-def _shares(band: Band) -> FloatArray:
-    """Features as shares of a band, the lowest at its bottom."""
-    return band.feature / max(band.features - 1, 1)
+def _distinct(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Points of which no two would fall on the same dot; few are all kept."""
+    if len(x) <= THINNED_ABOVE:
+        return x, y
+    span = np.array([np.ptp(x), np.ptp(y)])
+    dots = np.stack([x, y]) / np.where(span > 0, span, 1.0)[:, None] * FINEST_DOTS
+    _, kept = np.unique(dots.round().astype(np.int64), axis=1, return_index=True)
+    kept.sort()
+    return x[kept], y[kept]
+
+
+def _within(band: Band, number: int) -> FloatArray:
+    """Features spread over the band with this number, the lowest at its bottom."""
+    return number + 0.06 + 0.88 * band.feature / max(band.features - 1, 1)
 
 
 def _features(band: Band) -> str:
@@ -220,7 +246,7 @@ def _unit(largest_us: float) -> tuple[float, str]:
 
 
 def _time(time_us: float) -> str:
-    divisor, unit = _unit(time_us)
+    divisor, unit = next(each for each in TIME_UNITS if time_us >= each[0] or each[0] == 1.0)
     return f"{time_us / divisor:.3g} {unit}"
 
 

@@ -23,6 +23,8 @@ LEAST_STEP_US = 100.0
 MOST_STEPS = 3
 SIDES = 8  # outputs before and after a step that must agree
 PIPE_US = 0.07
+LEVEL_US, LEVEL_SHARE = 20.0, 0.05  # a level is a share of the outputs within so much
+UNSURE_WAIT, UNSURE_RISE = 0.2, 0.02  # shares by which lags may be off that have no level
 LEAVES = 0.05  # share of a rise by which the curve leaves its lowest point
 
 
@@ -33,8 +35,7 @@ class Track:
     layer: int
     event: FloatArray  # (k,) input events up to the cause of each output
     cause_us: FloatArray  # (k,) time of the cause
-    lag_us: FloatArray  # (k,) output - cause, counted from the quickest; steps taken out
-    curve_us: FloatArray  # (k,) running median of the same
+    curve_us: FloatArray  # (k,) running median of the lags, steps taken out
     doubt_us: FloatArray  # (k,) how far off the cause may be
     noise_us: float  # how far lags scatter around the curve
     error_us: float  # nine of ten lags are believed to be no further off
@@ -43,7 +44,7 @@ class Track:
     high: int  # place of that highest point
     bottleneck: Bottleneck  # in between
     places: Int64Array  # (n,) of all measured outputs: which of the predicted ones each is
-    all_lags_us: FloatArray  # (n,) of all measured outputs, as `lag_us`
+    lags_us: FloatArray  # (n,) of all measured outputs
 
     @property
     def rise_us(self) -> float:
@@ -64,49 +65,98 @@ def track(
 
     None for fewer than MEDIAN_OF measured or predicted outputs, or outputs that were found.
     """
-    if min(len(measured.t_us), len(predicted.t_us)) < MEDIAN_OF:
+    pairs = _pair(measured, predicted, cause, demand)
+    if pairs is None:
         return None
-    alignment = align(measured, predicted)
-    if len(alignment.measured) < MEDIAN_OF:
-        return None
-    near = np.round(alignment.predicted).astype(np.int64)
-    cause_us = predicted.t_us[near]
-    by_time = np.interp(cause_us, demand.t_us, demand.event)  # leak ticks have no event
-    from_event = np.where(cause[near] >= 0, cause[near] + 1.0, by_time)
-    shift_us = measured.t_us[alignment.measured] - cause_us
-    noise_us = _noise(shift_us)
-    steps_us = _steps(shift_us, cause_us, from_event, demand, noise_us)
-    curve_us = running_median(shift_us - steps_us.cumsum())
-    transit_us = _transit(layer, demand)
-    base_us = float(curve_us.min()) - transit_us
-    doubt_us = _doubt(alignment, predicted)
+    noise_us = 1.5 * float(np.median(np.abs(pairs.shift_us - running_median(pairs.shift_us))))
+    steps_us = _steps(pairs, demand, noise_us)
+    jumped_us = steps_us.cumsum()
+    curve_us = running_median(pairs.shift_us - jumped_us)
+    floor_us, is_level = _floor(curve_us, noise_us)
+    curve_us = np.maximum(curve_us, floor_us)  # what is quicker than the quickest was mistaken
     low, high = _stretch(curve_us)
-    at_us = cause_us + curve_us
-    bottleneck = find_bottleneck(demand, from_event[low : high + 1], at_us[low : high + 1])
-    rise_us = curve_us[high] - curve_us[low]
-    if bottleneck.fits and rise_us > 3 * (np.quantile(doubt_us, 0.9) + noise_us):
-        waiting_us = backlog(demand, bottleneck.layer, bottleneck.rate)
-        lowest = int(np.argmin(curve_us))
-        base_us -= float(np.interp(from_event[lowest], demand.event, waiting_us))
-    places = np.round(alignment.places(len(measured.t_us))).astype(np.int64)
-    after = np.searchsorted(alignment.measured, np.arange(len(measured.t_us)), side="right") - 1
-    stepped_us = steps_us.cumsum()[np.maximum(after, 0)]
+    mine = slice(low, high + 1)
+    bottleneck = find_bottleneck(demand, pairs.event[mine], (pairs.cause_us + curve_us)[mine])
+    quickest = float(pairs.event[np.argmin(curve_us)])
+    waited_us = 0.0 if is_level else _waited(quickest, bottleneck, demand)
+    transit_us = _transit(layer, demand)
+    zero_us = floor_us - waited_us - transit_us
+    error_us = transit_us + 2 * noise_us + 2.0 + float(np.quantile(pairs.doubt_us, 0.9))
+    if not is_level:
+        error_us += UNSURE_WAIT * waited_us + UNSURE_RISE * float(curve_us[high] - floor_us)
     return Track(
         layer=layer,
-        event=from_event,
-        cause_us=cause_us,
-        lag_us=shift_us - steps_us.cumsum() - base_us,
-        curve_us=curve_us - base_us,
-        doubt_us=doubt_us,
+        event=pairs.event,
+        cause_us=pairs.cause_us,
+        curve_us=curve_us - zero_us,
+        doubt_us=pairs.doubt_us,
         noise_us=noise_us,
-        error_us=float(np.quantile(doubt_us, 0.9)) + transit_us + 2 * noise_us + 2.0,
+        error_us=error_us,
         steps_us=tuple(map(float, steps_us[steps_us != 0])),
         low=low,
         high=high,
         bottleneck=bottleneck,
-        places=places,
-        all_lags_us=measured.t_us - predicted.t_us[places] - stepped_us - base_us,
+        places=pairs.places,
+        lags_us=pairs.shifts_us - jumped_us[pairs.latest] - zero_us,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pairs:
+    """Measured outputs (n,) and those of them (k,) that were found among the predicted."""
+
+    event: FloatArray  # (k,) input events up to the cause
+    cause_us: FloatArray  # (k,)
+    shift_us: FloatArray  # (k,) stamp - cause
+    doubt_us: FloatArray  # (k,)
+    places: Int64Array  # (n,) which of the predicted ones each is, or would be
+    shifts_us: FloatArray  # (n,) stamp - cause
+    latest: Int64Array  # (n,) place among the k of the latest one up to it
+
+
+def _pair(
+    measured: Outputs, predicted: Outputs, cause: Int64Array, demand: Demand
+) -> _Pairs | None:
+    if min(len(measured.t_us), len(predicted.t_us)) < MEDIAN_OF:
+        return None
+    found = align(measured, predicted)
+    if len(found.measured) < MEDIAN_OF:
+        return None
+    near = np.round(found.predicted).astype(np.int64)
+    cause_us = predicted.t_us[near]
+    by_time = np.interp(cause_us, demand.t_us, demand.event)  # leak ticks have no event
+    places = np.round(found.places(len(measured.t_us))).astype(np.int64)
+    latest = np.searchsorted(found.measured, np.arange(len(places)), side="right") - 1
+    return _Pairs(
+        event=np.where(cause[near] >= 0, cause[near] + 1.0, by_time),
+        cause_us=cause_us,
+        shift_us=measured.t_us[found.measured] - cause_us,
+        doubt_us=_doubt(found, predicted),
+        places=places,
+        shifts_us=measured.t_us - predicted.t_us[places],
+        latest=np.maximum(latest, 0),
+    )
+
+
+def _floor(curve_us: FloatArray, noise_us: float) -> tuple[float, bool]:
+    """The least lag, and whether many outputs share it, as on a board that keeps up."""
+    ascending = np.sort(curve_us)
+    width_us = max(LEVEL_US, 4 * noise_us)
+    shares = np.searchsorted(ascending, ascending + width_us, side="right") - np.arange(
+        len(ascending)
+    )
+    many = np.flatnonzero(shares >= max(MEDIAN_OF, LEVEL_SHARE * len(ascending)))
+    if len(many) == 0:
+        return float(ascending[0]), False
+    return float(ascending[many[0]]), True
+
+
+def _waited(event: float, bottleneck: Bottleneck, demand: Demand) -> float:
+    """How long the quickest output had to wait, if lags grew as the work of one core."""
+    if not bottleneck.fits:
+        return 0.0
+    waiting_us = backlog(demand, bottleneck.layer, bottleneck.rate)
+    return float(np.interp(event, demand.event, waiting_us))
 
 
 def _stretch(curve_us: FloatArray) -> tuple[int, int]:
@@ -137,10 +187,6 @@ def running_median(values: FloatArray) -> FloatArray:
     return smooth
 
 
-def _noise(shift_us: FloatArray) -> float:
-    return 1.5 * float(np.median(np.abs(shift_us - running_median(shift_us))))
-
-
 def _transit(layer: int, demand: Demand) -> float:
     """What an output takes through idle cores, half of each core's work for a spike."""
     total_us = 0.0
@@ -150,24 +196,19 @@ def _transit(layer: int, demand: Demand) -> float:
     return total_us
 
 
-def _steps(
-    shift_us: FloatArray,
-    cause_us: FloatArray,
-    event: FloatArray,
-    demand: Demand,
-    noise_us: float,
-) -> FloatArray:
+def _steps(pairs: _Pairs, demand: Demand, noise_us: float) -> FloatArray:
     """By how much the clock jumped before each output, (n,); mostly zeros.
 
     Between two outputs lags may grow by what the work between them takes on the slowest core that
     is believed possible, and shrink by the time between their causes.
     """
+    shift_us = pairs.shift_us
     steps_us = np.zeros(len(shift_us))
     if len(shift_us) < 2 * SIDES:
         return steps_us
-    work_us = demand.at(demand.busy_us, event)
+    work_us = demand.at(demand.busy_us, pairs.event)
     grows_us = np.maximum(0, np.diff(work_us, axis=1).max(axis=0)) / SLOWEST
-    shrinks_us = np.maximum(0, np.diff(cause_us))
+    shrinks_us = np.maximum(0, np.diff(pairs.cause_us))
     jump_us = np.diff(shift_us)
     least_us = max(LEAST_STEP_US, 8 * noise_us)
     is_jump = (jump_us > least_us + grows_us) | (jump_us < -least_us - shrinks_us)

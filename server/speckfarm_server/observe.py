@@ -24,13 +24,23 @@ def observe(
     quieter = [layer for layer in layers if layer.layer not in named]
     figures = (*_saturated(layers), *_above_limit(quieter), *_rates(layers))
     bandwidth = exceeded or _unsure(recordings)
-    return (*_silent(recordings), *_labels(recordings), *bandwidth, *figures)
+    return (*_silent(recordings, layers), *_labels(recordings), *bandwidth, *figures)
 
 
-def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
+def _silent(
+    recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
+) -> list[Finding]:
     silent = [number for number, recording in enumerate(recordings) if recording.prediction < 0]
     if not silent:
         return []
+    figures = {"silent": str(len(silent)), "recordings": str(len(recordings))}
+    advice = "Find with `monitor` where the spikes end; look at decimators, thresholds, lower clip"
+    if mute := next((layer for layer in layers if not layer.output_spikes), None):
+        figures |= {"mute_layer": str(mute.layer), "arrived": str(mute.input_spikes)}
+        advice = (
+            f"Spikes end at layer {mute.layer}: {mute.input_spikes:,} reached it, and it never "
+            "fired. Look at its weights, threshold and lower clip, and at decimators before it"
+        )
     return [
         Finding(
             reason="NO_OUTPUT",
@@ -38,10 +48,9 @@ def _silent(recordings: Sequence[RecordingResult]) -> list[Finding]:
             message=(
                 f"{len(silent)} of {len(recordings)} recordings gave no output spike (first: "
                 f"{recordings[silent[0]].name!r}); their prediction is -1 and counts as wrong. "
-                "Look where the spikes end with `monitor`, and at decimators, thresholds and the "
-                "lower clip"
+                f"{advice}"
             ),
-            metadata={"silent": str(len(silent)), "recordings": str(len(recordings))},
+            metadata=figures,
         )
     ]
 

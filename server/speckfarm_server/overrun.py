@@ -62,7 +62,7 @@ def judge_exactly(held_back_us: float, duration_us: float, suspect: Overrun) -> 
 def judge(tracks: Sequence[Track], demand: Demand) -> Overrun:
     """Judge a recording by its estimated lags, one track for each monitored layer."""
     allowed_us = HELD_BACK_SHARE * demand.duration_us
-    seen = [track for track in tracks if len(track.lag_us) >= FEWEST_OUTPUTS]
+    seen = [track for track in tracks if len(track.event) >= FEWEST_OUTPUTS]
     if not seen:
         return _inconclusive("few outputs")
     late = [track for track in seen if track.rise_us - track.margin_us > allowed_us]

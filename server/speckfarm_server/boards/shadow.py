@@ -70,7 +70,7 @@ class EstimatedLags:
         output_t_us, causes = outputs.t_us[in_time], np.full(len(in_time), -1)
         if found is not None:
             causes = cause[found.places[in_time]]
-            on_clock_us = input_t_us[causes] + found.all_lags_us[in_time]
+            on_clock_us = input_t_us[causes] + found.lags_us[in_time]
             output_t_us = np.where(causes >= 0, on_clock_us, output_t_us)
         return measure(
             input_t_us=input_t_us,

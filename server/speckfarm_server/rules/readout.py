@@ -54,6 +54,8 @@ def features_heard(configuration: Configuration, chip: Chip, _: Settings) -> Ite
     if readout_of(configuration, chip) is None:
         return
     for core, way in readout_ways(configuration, chip):
+        if not core.weights.size:
+            continue  # WEIGHTS_SHAPE_MISMATCH says it
         used = np.flatnonzero(core.weights.reshape(len(core.weights), -1).any(axis=1)).tolist()
         heard = {n: class_of(n + way.feature_shift) for n in used}
         unheard = [n for n in used if heard[n] is None]

@@ -20,6 +20,8 @@ from speckfarm_server.rules.vendor import field_of
 from speckfarm_server.vendor.readout import NORMAL_CLASSIFIER, readout_of, readout_ways
 
 TWIN_REFUSES = "TWIN_REFUSES"
+# Tells a class at every tick (Datasheet 3.2.5); not in the table of keys, so it is kept as unknown.
+OVERRIDE = "readout.override_threshold_max"
 _CORE_NUMBER = re.compile(r"(?:cnn_?[lL]ayers)(?:\.value|\[)(\d+)")
 Matters: TypeAlias = Callable[[Configuration, Chip, str], bool]  # the key has been set
 
@@ -71,6 +73,10 @@ def _of_readout(configuration: Configuration, chip: Chip) -> Iterator[Refusal]:
         why = f"how maps spread over classes is not published; {NORMAL_CLASSIFIER} (1x 1y 16f) runs"
         key = "readout.readout_configuration_sel"
         yield Refusal(key=key, value=told.addressing, why=why)
+    for key, value in configuration.vendor.items():
+        if value and OVERRIDE in field_of(key):
+            why = "which class is told when none has spiked is not published"
+            yield Refusal(key=key, value=value, why=why)
     ways = list(readout_ways(configuration, chip))
     last = configuration.cores[-1]
     if len(ways) > 1 or ways[0][0] is not last:
