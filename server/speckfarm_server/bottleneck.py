@@ -10,6 +10,7 @@ from speckfarm_server.demand import Demand
 from speckfarm_server.histogram import FloatArray
 
 FASTEST = 100.0  # times the table of chips; whoever needs more than the time there is
+NEAR = 0.8  # cores of one chip differ by a tenth either way, by what is believed
 SLOWEST = 0.4  # what a core may be as slow as, by what is believed of chips
 FITS, FITS_CLOSELY = 0.2, 0.03  # misfits
 
@@ -40,7 +41,7 @@ def find_bottleneck(demand: Demand, event: FloatArray, at_us: FloatArray) -> Bot
     left_us = spent_us - demand.fixed_us * (arrived[:, -1] - arrived[:, 0])
     needed_us = synops_us[:, -1] - synops_us[:, 0]
     rates = np.where(left_us > needed_us / FASTEST, needed_us / np.maximum(left_us, 1e-9), FASTEST)
-    layer = int(np.argmax(rates))
+    layer = _busiest(rates, demand)
     rate = max(float(rates[layer]), 1e-9)
     work_us = demand.fixed_us * arrived[layer] + synops_us[layer] / rate
     asked_us = np.interp(event[[0, -1]], demand.event, demand.t_us)
@@ -48,6 +49,14 @@ def find_bottleneck(demand: Demand, event: FloatArray, at_us: FloatArray) -> Bot
     strays_us = at_us - at_us[0] - (work_us - work_us[0])
     misfit = float(np.sqrt(np.mean(strays_us**2))) / grown_us
     return Bottleneck(layer=layer, rate=rate, misfit=misfit)
+
+
+def _busiest(rates: FloatArray, demand: Demand) -> int:
+    """Of the cores that must have been about as fast, the one with most to do in all."""
+    near = np.flatnonzero(rates >= NEAR * rates.max())
+    fastest = max(float(rates.max()), 1e-9)
+    in_all_us = demand.fixed_us * demand.arrivals[near, -1] + demand.synops_us[near, -1] / fastest
+    return int(near[np.argmax(in_all_us)])
 
 
 def backlog(demand: Demand, layer: int, rate: float) -> FloatArray:

@@ -23,8 +23,9 @@ LEAST_STEP_US = 100.0
 MOST_STEPS = 3
 SIDES = 8  # outputs before and after a step that must agree
 PIPE_US = 0.07
+STAMP_US = 2.0  # stamps are whole us and jitter
 LEVEL_US, LEVEL_SHARE = 20.0, 0.05  # a level is a share of the outputs within so much
-UNSURE_WAIT, UNSURE_RISE = 0.2, 0.02  # shares by which lags may be off that have no level
+UNSURE_WAIT, UNSURE_RISE = 0.3, 0.03  # shares by which lags may be off that have no level
 LEAVES = 0.05  # share of a rise by which the curve leaves its lowest point
 
 
@@ -81,9 +82,10 @@ def track(
     waited_us = 0.0 if is_level else _waited(quickest, bottleneck, demand)
     transit_us = _transit(layer, demand)
     zero_us = floor_us - waited_us - transit_us
-    error_us = transit_us + 2 * noise_us + 2.0 + float(np.quantile(pairs.doubt_us, 0.9))
+    error_us = _error(pairs, curve_us - floor_us, bottleneck, noise_us) + transit_us
     if not is_level:
-        error_us += UNSURE_WAIT * waited_us + UNSURE_RISE * float(curve_us[high] - floor_us)
+        unseen = float(pairs.event[0] / demand.event[-1])  # events before the first output
+        error_us += UNSURE_WAIT * waited_us + unseen / 2 * float(curve_us[high] - floor_us)
     return Track(
         layer=layer,
         event=pairs.event,
@@ -138,6 +140,14 @@ def _pair(
     )
 
 
+def _error(pairs: _Pairs, above_us: FloatArray, bottleneck: Bottleneck, noise_us: float) -> float:
+    """How far off nine of ten lags may be: what alignment leaves open, and what no work explains."""
+    open_us = float(np.quantile(pairs.doubt_us, 0.9)) + 2 * noise_us + STAMP_US
+    if not bottleneck.fits:
+        return open_us + float(np.quantile(above_us, 0.9))
+    return open_us + (UNSURE_RISE + bottleneck.misfit) * float(above_us.max())
+
+
 def _floor(curve_us: FloatArray, noise_us: float) -> tuple[float, bool]:
     """The least lag, and whether many outputs share it, as on a board that keeps up."""
     ascending = np.sort(curve_us)
@@ -146,7 +156,7 @@ def _floor(curve_us: FloatArray, noise_us: float) -> tuple[float, bool]:
         len(ascending)
     )
     many = np.flatnonzero(shares >= max(MEDIAN_OF, LEVEL_SHARE * len(ascending)))
-    if len(many) == 0:
+    if len(many) == 0 or many[0] > LEVEL_SHARE * len(ascending):
         return float(ascending[0]), False
     return float(ascending[many[0]]), True
 

@@ -87,7 +87,8 @@ def judge(tracks: Sequence[Track], demand: Demand) -> Overrun:
         return _healthy(1 - chance, "a queue holds it")
     if chance < SURE:
         return _inconclusive("a queue may hold it")
-    return _exceeded(fitting[0], demand, chance)
+    closest = min(fitting, key=lambda track: track.bottleneck.misfit)
+    return _exceeded(closest, demand, chance)
 
 
 def _healthy(confidence: float, why: str) -> Overrun:
