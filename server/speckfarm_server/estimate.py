@@ -141,7 +141,7 @@ def _pair(
 
 
 def _error(pairs: _Pairs, above_us: FloatArray, bottleneck: Bottleneck, noise_us: float) -> float:
-    """How far off nine of ten lags may be: what alignment leaves open, and what no work explains."""
+    """How far off nine of ten lags may be: what is left open, and what no work explains."""
     open_us = float(np.quantile(pairs.doubt_us, 0.9)) + 2 * noise_us + STAMP_US
     if not bottleneck.fits:
         return open_us + float(np.quantile(above_us, 0.9))
