@@ -19,7 +19,7 @@ from speckfarm_server.configuration import (
 FIXED_NS = 300
 PIPE_NS = 70
 OP_NS_Q20 = {0: 10_485_760}  # 10 ns
-OTHER_OP_NS_Q20 = 34_952_533  # 33.3 ns
+OTHER_OP_NS_Q20 = 34_952_534  # 33.3 ns
 FIFO_DEPTH = 16
 
 
@@ -189,42 +189,52 @@ class ReferenceTwin:
         first_ns, last_ns = (events[0].t_us * 1000, events[-1].t_us * 1000) if events else (0, -1)
         for core in self.cores.values():
             core.start_recording(first_ns)
-        waiting = self.entering(events)
-        entered_ns = self.held_back_ns = 0
+        self.events = self.entering(events)
+        self.entered_ns = self.held_back_ns = 0
+        self.outputs: list[tuple[int, int, int, int, int, int]] = []
         now_ns = -PIPE_NS
-        outputs = []
-        ways = self.ways([])
         while True:
-            horizon_ns = float("inf") if waiting else max(last_ns, entered_ns)
-            moments = []
-            for place, core in enumerate(self.by_layer, 1):
-                start_ns = core.next_start_ns(horizon_ns)
-                if start_ns is not None:
-                    moments.append((start_ns, 0, 0, place))
-                elif core.leaving and self.has_room(core.leaving[0].spike, self.ways([core.core])):
-                    wants_ns = core.wants_ns()
-                    moments.append((max(wants_ns, now_ns), 1, wants_ns, place))
-            if waiting and self.has_room(waiting[0], ways):
-                wants_ns = max(waiting[0].t_ns - PIPE_NS, entered_ns - PIPE_NS)
-                moments.append((max(wants_ns, now_ns), 1, wants_ns, 0))
+            horizon_ns = float("inf") if self.events else max(last_ns, self.entered_ns)
+            moments = self.moments(now_ns, horizon_ns)
             if not moments:
-                break
-            now_ns, kind, _, place = min(moments)
+                return sorted(self.outputs, key=lambda spike: (spike[0], spike[2]))
+            now_ns, is_leave, _, place = min(moments)
             if place == 0:
-                event = waiting.pop(0)
-                self.deliver(event, ways, now_ns)
-                entered_ns = now_ns + PIPE_NS
-                self.held_back_ns = max(self.held_back_ns, entered_ns - event.t_ns)
-            elif kind == 0:
-                self.by_layer[place - 1].start(now_ns, horizon_ns)
+                self.enter(now_ns)
+            elif is_leave:
+                self.leave(self.by_layer[place - 1], now_ns)
             else:
-                core = self.by_layer[place - 1]
-                spike = core.leaving[0].spike
-                self.deliver(spike, self.ways([core.core]), now_ns)
-                core.let_go(now_ns)
-                if core.core.monitor_enable:
-                    outputs.append((now_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
-        return sorted(outputs, key=lambda spike: (spike[0], spike[2]))
+                self.by_layer[place - 1].start(now_ns, horizon_ns)
+
+    def moments(self, now_ns: int, horizon_ns: float) -> list[tuple[int, bool, int, int]]:
+        """All that could happen next: time, whether a spike leaves, since when it wants to, place.
+
+        Of equal times starts come first, then what has waited longest, then the input, then layers.
+        """
+        found = []
+        for place, core in enumerate(self.by_layer, 1):
+            start_ns = core.next_start_ns(horizon_ns)
+            if start_ns is not None:
+                found.append((start_ns, False, 0, place))
+            elif core.leaving and self.has_room(core.leaving[0].spike, self.ways([core.core])):
+                found.append((max(core.wants_ns(), now_ns), True, core.wants_ns(), place))
+        if self.events and self.has_room(self.events[0], self.ways([])):
+            wants_ns = max(self.events[0].t_ns, self.entered_ns) - PIPE_NS
+            found.append((max(wants_ns, now_ns), True, wants_ns, 0))
+        return found
+
+    def enter(self, now_ns: int) -> None:
+        event = self.events.pop(0)
+        self.deliver(event, self.ways([]), now_ns)
+        self.entered_ns = now_ns + PIPE_NS
+        self.held_back_ns = max(self.held_back_ns, self.entered_ns - event.t_ns)
+
+    def leave(self, core: ReferenceCore, now_ns: int) -> None:
+        spike = core.leaving[0].spike
+        self.deliver(spike, self.ways([core.core]), now_ns)
+        core.let_go(now_ns)
+        if core.core.monitor_enable:
+            self.outputs.append((now_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
 
     def ways(self, source: list[CoreConfiguration]) -> list[Destination]:
         """Where spikes of a core, or of the input if none is given, go."""
@@ -239,9 +249,9 @@ class ReferenceTwin:
     def has_room(self, spike: Spike, ways: list[Destination]) -> bool:
         for number, to in enumerate(ways):
             places = sum(other.core == to.core for other in ways[: number + 1])
-            if self.arriving(spike, to, 0) is not None:
-                if len(self.cores[to.core].inbox) + places > self.fifo_depth:
-                    return False
+            is_full = len(self.cores[to.core].inbox) + places > self.fifo_depth
+            if is_full and self.arriving(spike, to, 0) is not None:
+                return False
         return True
 
     def deliver(self, spike: Spike, ways: list[Destination], now_ns: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from tools.assumptions_table import BEGIN, END, HEAD, table, with_table
+from tools.assumptions_table import BEGIN, END, HEAD, PAGE, table, with_table
+
+from speckfarm_server.twin.assumptions import OF_CHIPS, Assumptions
 
 
 def told(**more: object) -> dict[str, object]:
@@ -52,3 +54,9 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
 def test_a_page_without_its_markers_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="once each"):
         with_table(page, "new\n")
+
+
+def test_the_page_has_the_table_of_the_fields() -> None:
+    page = PAGE.read_text("utf-8")
+
+    assert with_table(page, table(Assumptions, OF_CHIPS)) == page

@@ -238,6 +238,30 @@ def test_cancelled_points_say_so_in_the_table(
     ] * 2
 
 
+@pytest.mark.usefixtures("drained")
+def test_points_without_a_result_have_none_and_cannot_be_compared(
+    farm: speckfarm.Farm, digests: tuple[str, str]
+) -> None:
+    bench = farm.vary(*digests, runs=1)
+
+    bench.cancel()
+
+    assert bench.wait(timeout=40).results() == [None, None]
+    with pytest.raises(speckfarm.WrongState) as caught:
+        bench.variation()
+    assert caught.value.reason == "TOO_FEW_RESULTS"
+
+
+def test_results_stand_in_the_order_of_the_table(
+    farm: speckfarm.Farm, digests: tuple[str, str]
+) -> None:
+    bench = farm.benchmark(*digests, sweep={"decimator.0": [4, None, 2]}).wait(timeout=40)
+
+    found = [None if each is None else each.job_id for each in bench.results()]
+
+    assert found == [row["job"] for row in bench.table()]
+
+
 def test_a_benchmark_that_is_not_there_is_not_found(farm: speckfarm.Farm) -> None:
     with pytest.raises(speckfarm.NotFound) as caught:
         farm.find_benchmark("bench-that-is-not")

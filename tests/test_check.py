@@ -32,6 +32,15 @@ def test_a_realistic_network_is_deployable_without_warnings() -> None:
     assert [need.sources for need in made.layers] == [(), (0,), (1,), (2,)]
 
 
+def test_a_layer_is_fed_by_each_of_its_sources_and_not_by_the_input() -> None:
+    chain = network((2, 8, 8), *[conv(2, 3, padding=1)] * 3)
+    last = replace(chain.layers[2], sources=(Source(layer=1), Source(layer=0), Source()))
+
+    made = report(replace(chain, layers=(*chain.layers[:2], last)))
+
+    assert [need.sources for need in made.layers] == [(), (0,), (0, 1)]
+
+
 def test_nine_layers_fill_the_chip() -> None:
     made = report(gesture_network())
 

@@ -225,3 +225,17 @@ def test_what_simulated_boards_refuse_is_not_queued(
     assert "16 x 16" in caught.value.message
     assert [job.id for job in farm.jobs()] == jobs
     assert farm.check(files["pass"], readout_threshold=1, slow_clock_hz=1000).deployable
+
+
+def test_charge_that_was_lost_at_16_bits_is_counted(
+    farm: speckfarm.Farm, files: Files, tmp_path: Path
+) -> None:
+    on_one_pixel = tmp_path / "r.npz"
+    zeros = np.zeros(2000, np.uint8)
+    np.savez(on_one_pixel, t=np.arange(2000, dtype=np.uint32), x=zeros, y=zeros, p=zeros)
+
+    result = farm.run(files["charging"], on_one_pixel).wait(40)
+
+    # Weight 127, threshold 64: 63 stay at each event, so the 520th (of 2000) is the first too many.
+    [warning] = [each for each in result.findings if each.reason == "STATE_SATURATED"]
+    assert int(warning.metadata["saturated"]) == 2000 - 519

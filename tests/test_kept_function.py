@@ -18,6 +18,7 @@ from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import Change
 from speckfarm_server.network import Layer, Network, Source
 from speckfarm_server.settings import Settings
+from speckfarm_server.twin.assumptions import Assumptions
 from speckfarm_server.twin.twin import Twin
 from tests.broken_networks import star
 from tests.networks import conv, linear, network
@@ -193,18 +194,19 @@ def test_another_core_gives_identical_spikes() -> None:
     assert len(wanted[1]) > 10
 
 
-def test_copies_of_a_layer_give_identical_spikes_at_identical_times() -> None:
+def test_copies_of_a_layer_give_identical_spikes_at_identical_times_if_no_queue_is_full() -> None:
+    deep = Assumptions(fifo_depth=1 << 18)
     made = star(3)
     events = random_events(made.input_shape, 600)
     integers = integers_of(made, Settings())
     illegal = build_configuration(
         made, integers, (2, 3, 4, 5, 6), chip=SPECK2F, settings=Settings(monitor=(0, 1, 2, 3))
     )
-    wanted = run_recording(Twin(illegal), events)
+    wanted = run_recording(Twin(illegal, assumptions=deep), events)
 
     advised = change_of(made, "layer_copies")
     changed, others = apply_change(made, Settings(monitor=(0, 1, 2, 3)), advised)
-    rows = run_recording(Twin(configured(changed, others)), events)
+    rows = run_recording(Twin(configured(changed, others), assumptions=deep), events)
 
     origins = origins_of(made, advised)
     assert advised.keeps_function

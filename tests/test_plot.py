@@ -331,12 +331,19 @@ def test_a_silent_recording_has_no_raster(small: Steady) -> None:
             assert caught.value.reason == "NOTHING_TO_PLOT"
 
 
-@pytest.mark.parametrize("recording", [-1, 2, True])
+@pytest.mark.parametrize("recording", [-1, 2, True, "long", "0"])
 def test_a_recording_that_is_not_there_is_refused_with_the_range(
-    result: Result, recording: int
+    result: Result, recording: int | str
 ) -> None:
-    with pytest.raises(speckfarm.BadRequest, match="has recordings 0 to 1"):
+    with pytest.raises(speckfarm.BadRequest, match="0 to 1, or a name such as diagonal"):
         result.plot(recording=recording)
+
+
+def test_a_recording_may_be_named(result: Result) -> None:
+    assert result.plot("raster", recording="short").recording == 1
+
+    with pytest.raises(speckfarm.BadRequest, match="did you mean short"):
+        result.plot(recording="shirt")
 
 
 def test_an_unknown_panel_is_refused_with_the_known_ones(result: Result) -> None:
@@ -424,8 +431,8 @@ def test_the_file_is_named_after_the_job_and_json_says_what_is_in_it(
         (["j-1", "-O", "a"], 2, ".png, .svg, .pdf"),
         (["j-1", "-O", "nowhere/a.png"], 2, "there is no folder nowhere"),
         (["j-1", "-o", "a.png"], 2, "-O FILE"),
-        (["j-1", "--recording", "7"], 2, "has recordings 0 to 1"),
-        (["j-1", "--recording", "x"], 2, "--recording"),
+        (["j-1", "--recording", "7"], 2, "0 to 1, or a name"),
+        (["j-1", "--recording", "diagonale"], 2, "did you mean diagonal?"),
         (["j-1", "--panels", "lag"], 2, "known: lags"),
         (["j-1", "--input", "none.npz"], 3, "FILE_UNREADABLE"),
     ],

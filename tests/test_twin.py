@@ -258,7 +258,7 @@ def test_shapes_that_contradict_each_other_are_refused():
 
 def test_a_process_can_tell_that_it_is_about_to_compile(tmp_path):
     program = (
-        "from speckfarm_server.twin.kernel import compile_kernels, is_compiled\n"
+        "from speckfarm_server.twin.compilation import compile_kernels, is_compiled\n"
         "before = is_compiled()\ncompile_kernels()\nprint(before, is_compiled())"
     )
 

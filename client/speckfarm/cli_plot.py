@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lags, latency, raster, synops, images; default all that there is something for",
     )  # fmt: skip
     parser.add_argument(
-        "--recording", metavar="N", type=int,
-        help="recording to draw, from 0; default the one with the largest p99 lag",
+        "--recording", metavar="N", type=_place_or_name,
+        help="recording to draw, counted from 0, or its name; default the one with the largest "
+        "p99 lag",
     )  # fmt: skip
     parser.add_argument(
         "--input", metavar="FILE", help="recording file, if the farm no longer has it"
@@ -62,6 +63,10 @@ def plot(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     lines += [f"without {panel}: {why}" for panel, why in made.left_out.items()]
     row = plain | {"panels": " ".join(made.panels), "left_out": " ".join(made.left_out)}
     screen.show(Answer(plain=plain, rows=[row], above=lines, is_drawn=False))
+
+
+def _place_or_name(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def _words(text: str) -> list[str]:

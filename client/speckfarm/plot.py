@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, get_args
 
 from speckfarm import plot_data as data
 from speckfarm.errors import BadRequest, NotFound
@@ -32,24 +33,31 @@ class Subject:
 
     connection: Connection
     result: Result
-    recording: int | None = None  # place in `Result.recordings`; None: the one with the worst p99
+    recording: int | str | None = None  # place in `Result.recordings`, name; None: the worst p99
     input_file: str | Path | None = None  # its events; None: fetched from the farm
 
     @property
     def index(self) -> int:
         """The recording that is drawn. Raises BadRequest."""
-        count, job = len(self.result.recordings), self.result.job_id
-        if not count:
-            text = f"Job {job} has no recordings: it only configured a board"
-            raise BadRequest("NOTHING_TO_PLOT", text, metadata={"job": job})
-        if self.recording is None:
+        names = [each.name for each in self.result.recordings]
+        wanted = self.recording
+        if not names:
+            text = f"Job {self.result.job_id} has no recordings: it only configured a board"
+            raise BadRequest("NOTHING_TO_PLOT", text, metadata={"job": self.result.job_id})
+        if wanted is None:
             return data.worst(self.result)
-        if isinstance(self.recording, bool) or not 0 <= self.recording < count:
-            allowed = f"0 to {count - 1}"
-            text = f"recording is {self.recording}; job {job} has recordings {allowed}"
-            metadata = {"argument": "recording", "found": str(self.recording), "allowed": allowed}
-            raise BadRequest("BAD_ARGUMENT", text, metadata=metadata)
-        return self.recording
+        if isinstance(wanted, str):
+            return names.index(wanted) if wanted in names else self._refuse(names)
+        is_there = not isinstance(wanted, bool) and 0 <= wanted < len(names)
+        return wanted if is_there else self._refuse(names)
+
+    def _refuse(self, names: Sequence[str]) -> NoReturn:
+        near = get_close_matches(str(self.recording), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        allowed = f"0 to {len(names) - 1}, or a name such as {names[0]}"
+        text = f"No recording of job {self.result.job_id} is {self.recording!r}: {allowed}{hint}"
+        metadata = {"argument": "recording", "found": str(self.recording), "allowed": allowed}
+        raise BadRequest("BAD_ARGUMENT", text, metadata=metadata)
 
     def input_file_events(self) -> list[Events]:
         """Recordings of the file that was put in. Raises NotFound or BadRequest."""
@@ -161,7 +169,7 @@ def _lags(subject: Subject) -> Draw:
 def _latency(subject: Subject) -> Draw:
     from speckfarm import drawing
 
-    found = data.latencies(subject.result, subject.recording)
+    found = data.latencies(subject.result, None if subject.recording is None else subject.index)
     return lambda axes: drawing.draw_latency(axes, found)
 
 

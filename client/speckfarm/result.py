@@ -168,15 +168,15 @@ class Result:
     def plot(
         self,
         *panels: Panel,
-        recording: int | None = None,
+        recording: int | str | None = None,
         input_file: str | Path | None = None,
     ) -> Picture:
         """Draw what was measured as a matplotlib figure; a notebook shows it.
 
         Panels: "lags", "latency", "raster", "synops", "images"; without any, all that there is
-        something for. `recording` is a place in `recordings`; None: the one with the largest p99
-        lag. `input_file` has its events if the farm no longer has them. Raises BadRequest
-        EXTRA_MISSING without matplotlib, NOTHING_TO_PLOT, NotFound LAGS_NOT_KEPT.
+        something for. `recording` is a place in `recordings` or a name; None: the one with the
+        largest p99 lag. `input_file` has its events if the farm no longer has them. Raises
+        BadRequest EXTRA_MISSING without matplotlib, NOTHING_TO_PLOT, NotFound LAGS_NOT_KEPT.
 
         >>> figure = farm.run("model.nir", "digits.npz", keep_lags=True).wait().plot("lags")
         >>> figure.savefig("lags.pdf")

@@ -107,7 +107,7 @@ def open_board(kind: str, script: str, connection: socket.socket) -> Board:
 
         return ScriptedBoard(script)
     from speckfarm_server.boards.simulated import SimulatedBoard
-    from speckfarm_server.twin.kernel import compile_kernels, is_compiled
+    from speckfarm_server.twin.compilation import compile_kernels, is_compiled
 
     if not is_compiled():
         text = "compiling the simulator: once per machine and version, some seconds"

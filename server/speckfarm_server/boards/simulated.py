@@ -68,6 +68,7 @@ class SimulatedBoard:
                 input_spikes=int(activity.input_spikes[layer]),
                 output_spikes=int(activity.output_spikes[layer]),
                 synops=int(activity.synops[layer]),
+                saturated=int(activity.saturated[layer]),
             )
             for layer in range(len(activity.synops))
         )

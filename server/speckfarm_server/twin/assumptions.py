@@ -1,6 +1,7 @@
 """What silicon does and nobody has published, as the twin assumes it: all of it stands here.
 
 A result pins `digest()`, so that figures made under other assumptions are told apart.
+docs/explanation/twin.md has the table: `python tools/assumptions_table.py --write` makes it.
 """
 
 from __future__ import annotations
@@ -8,96 +9,240 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from speckfarm_server.chip import CHIPS
+
+Confidence: TypeAlias = Literal["documented", "likely", "guess", "false on silicon"]
+Value = TypeVar("Value")
 
 CORES = 9
 MOST = 1 << 20  # ns, or spikes
 
 
+def assumed(
+    default: Value,
+    what: str,
+    *,
+    source: str,
+    confidence: Confidence,
+    others: tuple[object, ...] = (),
+) -> Value:
+    """A field of Assumptions with its row of the table; `others` are values it may also have."""
+    return field(default=default, metadata=because(what, source, confidence, others=others))
+
+
+def because(
+    what: str, source: str, confidence: Confidence, *, others: tuple[object, ...] = ()
+) -> Mapping[str, Any]:
+    """Why something is assumed, as the table shows it."""
+    return {"what": what, "source": source, "confidence": confidence, "others": others}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """One field per unknown, with where the default comes from and how sure that is.
+    """One field per unknown, with what is assumed, where it comes from, and how sure that is.
 
-    The first group may be varied. The second names rules that kernel.py is built on: another value
-    raises ValueError. Service times are in the table of chips (`CoreLimits.synops_per_s`), and so
-    is the order of pooling and crop (`Chip.dvs_crops_first`).
+    Numbers may be varied, and so may fields with `others`. The rest names rules that
+    the kernel is built on: another value raises ValueError. Service times and the order of pooling
+    and crop are in the table of chips (`OF_CHIPS`).
     """
 
-    # From a core's first look at a spike to its first neuron, and from a neuron that fires to the
-    # next core or the monitor. Nine cores in series take 3.36 us from pad to pad (Richter et al.,
-    # arXiv 2304.06793), so fixed + pipe is about 370 ns; how it is shared out is a guess.
-    fixed_ns: int = 300
-    pipe_ns: int = 70
-    # Spikes that wait in front of a core, without that in service. A full inbox stalls its sources,
-    # up to the input; the vendor says only that the whole chip stalls. The depth is a guess.
-    fifo_depth: int = 16
-    # Factors on the rates of the table of chips, for each core; chips differ. A guess.
-    rate_factors: tuple[float, ...] = (1.0,) * 9
-    # Seed of what is unknown in the order: of neurons within one event, of cores 0 and 1. None:
-    # neurons in the order below, cores 0 and 1 like the others.
-    order_seed: int | None = None
-    # Vendor's documentation says "reaches": v >= threshold_high. Never measured at equality.
-    fires: Literal[">=", ">"] = ">="
-    # Which of N spikes passes the decimator: the N-th (a counter counts up), or the first. Guess.
-    decimator_passes: Literal["last", "first"] = "last"
-
-    # "Output spikes of a convolution layer": one counter per core, not per neuron. Likely.
-    decimator_counter: str = "per core"
-    # Neuron memory is written one word at a time; the counter is a register of its own. A guess.
-    decimator_cleared_by: str = "configure, not state reset"
-    # Monitored spikes are before pooling (vendor's warning); after the decimator is a guess.
-    monitor_tap: str = "after decimator, before pooling"
-    # At most one per neuron and arriving spike; the rest stays. Datasheet, and measured by users.
-    spikes_per_arrival: str = "one per neuron"
-    # Clip first, then compare. Only threshold_low = threshold_high = 0 could show the difference.
-    lower_clip: str = "per arriving spike, before comparison"
-    # Neuron words are 16 bits; that they saturate instead of wrapping is a guess.
-    saturation: str = "at -32768 and 32767"
-    # Shows in the times within one event and in which spike a decimator passes. A guess; a vendor
-    # engineer speaks of "high feature segment first".
-    neuron_order: str = "y, x, feature, each ascending"
-    # Every kernel entry that lands on the map is fetched and counted, zeros too. Likely.
-    zero_weights: str = "cost a synaptic operation"
-    # Spikes in rows and columns left over by a pooling that does not divide the map. As in torch.
-    beyond_map: str = "dropped, cost nothing"
-    # The vendor calls biases dense and costly; that they queue like a spike is a guess.
-    leak_tick: str = "served like a spike that reaches every neuron, before spikes of its time"
-    # First tick one period after the first event of a recording; on a board the phase is random.
-    leak_phase: str = "first tick one period after first event"
-    # The datasheet has a spike sent to each destination; that neither copy is later is a guess.
-    fork: str = "reaches both destinations at the same time"
-    # Routers are asynchronous, so on silicon an arbiter decides, and not always alike. A guess that
-    # is easy to say; the input comes first because it waits for nothing.
-    merge_order: str = "by arrival; at equal times the input, then sources by layer number"
-    # `neurons_initial_value` is written with the configuration (sinabs does). Likely; that a reset
-    # between recordings writes it again is the farm's choice.
-    initial_state: str = "held after configuring and after a state reset"
-    # Sensor to core is not in any published figure apart from the core's own time. A guess.
-    camera_delay: str = "none: camera events enter the cores at their time"
-    # Vendor's pipeline figure has mirror and swap behind the crop; sinabs flips before it swaps.
-    # Pooling before or after the crop is in the table of chips (`dvs_crops_first`).
-    camera_order: str = "polarity, pooling and crop, mirror within the crop, swap"
-    # "Sum pooling" of events: coordinates lose bits, nothing is counted or merged. Likely.
-    camera_pooling: str = "every event passes as one; what is left over of a crop is dropped"
-    # On silicon cores 0 and 1 work on two things at once and are not bit-reproducible (datasheet).
-    cores_0_and_1: str = "with a seed: the second waiting spike may go first"
+    fixed_ns: int = assumed(
+        300,
+        "from a core's first look at a spike to its first neuron",
+        source="nine cores take 3.36 µs from pad to pad (Richter et al., arXiv 2304.06793), so "
+        "`fixed_ns` + `pipe_ns` is about 370; how it is shared out is a guess",
+        confidence="guess",
+    )
+    pipe_ns: int = assumed(
+        70,
+        "from a neuron that fires to the next core or the monitor",
+        source="as `fixed_ns`",
+        confidence="guess",
+    )
+    fires: Literal[">=", ">"] = assumed(
+        ">=",
+        "a neuron fires when its state reaches the threshold",
+        source='vendor\'s documentation says "reaches"; never measured at equality',
+        confidence="documented",
+        others=(">",),
+    )
+    decimator_passes: Literal["last", "first"] = assumed(
+        "last",
+        "which of N spikes passes the decimator: a counter counts up to N",
+        source="nothing published",
+        confidence="guess",
+        others=("first",),
+    )
+    decimator_counter: str = assumed(
+        "per core",
+        "what counts the spikes of a decimator",
+        source='vendor\'s words "output spikes of a convolution layer"',
+        confidence="likely",
+    )
+    decimator_cleared_by: str = assumed(
+        "configure, not state reset",
+        "what sets the counter back: neurons are written word by word, it is a register",
+        source="nothing published",
+        confidence="guess",
+    )
+    monitor_tap: str = assumed(
+        "after decimator, before pooling",
+        "where monitored spikes are taken",
+        source="before pooling: vendor's warning; behind the decimator: nothing published",
+        confidence="guess",
+    )
+    spikes_per_arrival: str = assumed(
+        "one per neuron",
+        "how often a neuron can fire for one arriving spike; the rest of its charge stays",
+        source="Datasheet; measured by users",
+        confidence="documented",
+    )
+    lower_clip: str = assumed(
+        "per arriving spike, before comparison",
+        "when `threshold_low` holds the state; only two thresholds of 0 could show the order",
+        source="per spike: Datasheet; the order: nothing published",
+        confidence="likely",
+    )
+    saturation: str = assumed(
+        "at -32768 and 32767",
+        "what a state does at the ends of its 16 bits: it does not wrap",
+        source="nothing published",
+        confidence="guess",
+    )
+    neuron_order: str = assumed(
+        "y, x, feature, each ascending",
+        "in which order a spike reaches neurons; shows in times within one event and in which "
+        "spike a decimator passes",
+        source='nothing published; a vendor engineer spoke of "high feature segment first"',
+        confidence="guess",
+    )
+    zero_weights: str = assumed(
+        "cost a synaptic operation",
+        "every entry of the kernel that lands on the map is fetched",
+        source="vendor's formula of SynOps counts them",
+        confidence="likely",
+    )
+    beyond_map: str = assumed(
+        "dropped, cost nothing",
+        "spikes in rows and columns left over by a pooling that does not divide the map",
+        source="as in torch",
+        confidence="likely",
+    )
+    leak_tick: str = assumed(
+        "served like a spike that reaches every neuron, before spikes of its time",
+        "how biases are added",
+        source="the vendor calls them dense and costly; that they queue is a guess",
+        confidence="guess",
+    )
+    leak_phase: str = assumed(
+        "first tick one period after first event",
+        "when the slow clock ticks",
+        source="the farm's choice: on a board the phase is random",
+        confidence="false on silicon",
+    )
+    fork: str = assumed(
+        "reaches both destinations at the same time",
+        "when the two copies of a spike leave",
+        source="Datasheet: one spike to each destination; their times: nothing published",
+        confidence="guess",
+    )
+    merge_order: str = assumed(
+        "by arrival; at equal times the input, then sources by layer number",
+        "which of several sources a core serves first; on silicon an arbiter decides",
+        source="nothing published",
+        confidence="guess",
+    )
+    initial_state: str = assumed(
+        "held after configuring and after a state reset",
+        "when neurons hold `neurons_initial_value`",
+        source="sinabs writes it with the configuration; again on a reset is the farm's choice",
+        confidence="likely",
+    )
+    camera_delay: str = assumed(
+        "none: camera events enter the cores at their time",
+        "what the event pre-processing layer takes",
+        source="nothing published",
+        confidence="guess",
+    )
+    camera_order: str = assumed(
+        "polarity, pooling and crop, mirror within the crop, swap",
+        "the order of steps of the event pre-processing layer",
+        source="vendor's pipeline figure; sinabs flips before it swaps",
+        confidence="likely",
+    )
+    camera_pooling: str = assumed(
+        "every event passes as one; what is left over of a crop is dropped",
+        "what sum pooling of camera events does: coordinates lose bits",
+        source="vendor's name for it",
+        confidence="likely",
+    )
+    fifo_depth: int = assumed(
+        16,
+        "spikes that wait in front of a core; when as many do, its sources stall, up to the input",
+        source="the vendor says that the whole chip stalls; the depth: nothing published",
+        confidence="guess",
+    )
+    rate_factors: tuple[float, ...] = assumed(
+        (1.0,) * CORES,
+        "factors on `synops_per_s`, for each core; one chip is not as fast as another",
+        source="nothing published",
+        confidence="guess",
+    )
+    cores_0_and_1: str = assumed(
+        "like the others; with a seed, the second waiting spike may go first",
+        "cores 0 and 1 work on two things at once and are not bit-reproducible",
+        source="Datasheet; that neighbours may swap is a guess at it",
+        confidence="false on silicon",
+    )
+    order_seed: int | None = assumed(
+        None,
+        "seed of the order in which neurons of one event fire, and of cores 0 and 1; none: always "
+        "the same order",
+        source="the farm's choice, setting `order_seed`",
+        confidence="false on silicon",
+    )
+    readout_told: str = assumed(
+        "at each tick, the class of the largest average, if that is above the threshold",
+        "when the readout layer's pins tell a class; of equal averages the lowest class",
+        source="above: Datasheet 3.2.5, sinabs' readout notebook; equal ones: nothing published",
+        confidence="documented",
+    )
+    readout_average: str = assumed(
+        "counts of the last ticks, divided and rounded down",
+        "what is averaged; a count stays at 65535, and all are 0 when a recording begins",
+        source="16-bit counts and windows of 1, 16 and 32: Datasheet; rounding: nothing published",
+        confidence="likely",
+    )
+    readout_channels: str = assumed(
+        "channel 4(n - 1) feeds class n, others are not heard",
+        "which spikes of the exit layer reach a class",
+        source="sinabs' chip errata for speck2e and speck2f",
+        confidence="documented",
+    )
+    readout_ticks: str = assumed(
+        "those of leak ticks, until the first after the last event and the last spike",
+        "when the readout layer counts; spikes of a tick's time go to the next",
+        source="one slow clock drives both: Datasheet 3.2.6; phase and end: the farm's choice",
+        confidence="guess",
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("fixed_ns", 0), ("pipe_ns", 0), ("fifo_depth", 2)):
             found = getattr(self, name)
             if not least <= found <= MOST:
                 raise ValueError(f"{name}: found {found}, must be {least} to {MOST}")
-        if len(self.rate_factors) != CORES or not all(factor > 0 for factor in self.rate_factors):
+        if len(self.rate_factors) != CORES or min(self.rate_factors) <= 0:
             text = f"must be {CORES} numbers above 0"
             raise ValueError(f"rate_factors: found {self.rate_factors}, {text}")
-        for field in fields(self):
-            allowed = _OPTIONS.get(field.name, (field.default,))
-            found = getattr(self, field.name)
-            if isinstance(field.default, str) and found not in allowed:
-                raise ValueError(f"{field.name}: found {found!r}; the twin knows {allowed}")
+        for each in fields(self):
+            allowed = (each.default, *each.metadata["others"])
+            found = getattr(self, each.name)
+            if isinstance(each.default, str) and found not in allowed:
+                raise ValueError(f"{each.name}: found {found!r}; the twin knows {allowed}")
 
     def digest(self) -> str:
         """SHA-256 over every assumption and what the table of chips has to guess as well."""
@@ -111,7 +256,19 @@ class Assumptions:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-_OPTIONS = {"fires": (">=", ">"), "decimator_passes": ("last", "first")}
+# What is assumed of a chip and stands in its table (chip.py); rows of the docs as well.
+OF_CHIPS: Mapping[str, Mapping[str, Any]] = {
+    "synops_per_s": because(
+        "100 million synaptic operations per second on core 0, 30 million on the others",
+        "second-hand: SANA-FE's platform catalogue, citing Speck papers; the vendor gives none",
+        "guess",
+    ),
+    "dvs_crops_first": because(
+        "speck2b crops, then pools; speck2e and speck2f pool, then crop in pooled pixels",
+        "speck2b: the vendor's validator; speck2e and speck2f: Datasheet, sinabs",
+        "likely",
+    ),
+}
 
 ASSUMPTIONS = Assumptions()
 # No core takes time: each output comes at the time of its cause.

@@ -18,6 +18,7 @@ STAMP = "speckfarm-kernel.sha256"
 
 _log = logging.getLogger(__name__)
 _dispatcher: Any = kernel.advance
+_types: Any = types
 
 
 def _array(dtype: Any) -> types.Array:
@@ -26,10 +27,10 @@ def _array(dtype: Any) -> types.Array:
 
 _NUMBERS = types.int64[::1]
 _SIGNATURE = (
-    types.Tuple((
+    _types.Tuple((
         _array(FLOW_DTYPE), _array(CORE_DTYPE), _array(LINK_DTYPE), _NUMBERS, _NUMBERS,
         types.int8[::1], types.int16[::1], types.int16[::1],
-        _NUMBERS, _array(SPIKE_DTYPE), _array(SPIKE_DTYPE), _NUMBERS,
+        _NUMBERS, _array(SPIKE_DTYPE), _NUMBERS, _array(SPIKE_DTYPE), _NUMBERS,
     )),
     _array(SPIKE_DTYPE),
     _array(SPIKE_DTYPE),
@@ -86,7 +87,7 @@ def _is_current(folder: Path) -> bool:
 
 def _indices(folder: Path) -> list[Path]:
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return sorted(folder.glob(f"kernel.{kernel.advance.__name__}-*.{python}*.nbi"))
+    return sorted(folder.glob(f"kernel.{_dispatcher.__name__}-*.{python}*.nbi"))
 
 
 def _digest() -> str:

@@ -10,13 +10,13 @@ A core serves what arrives one after the other, in order of arrival. For an arri
 
 `busy` is when the core is free again. `output` is the time at the monitor and that of arrival at
 the next core. A spike that finds no room there leaves later, and so does all that comes after it.
-Times are whole ns; ns_per_op is a multiple of 2^-20 ns and done * ns_per_op is rounded down, so
-that no rounding adds up within an event. kernel.py repeats these lines; a test holds the two
-together.
+Times are whole ns; ns_per_op is rounded up to a multiple of 2^-20 ns, done * ns_per_op down, so no
+rounding adds up within an event. service.py repeats these lines; a test holds the two together.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from speckfarm_server.chip import find_chip
@@ -53,5 +53,5 @@ def delay_model(chip: str, core: int, assumptions: Assumptions) -> DelayModel:
     return DelayModel(
         fixed_ns=assumptions.fixed_ns,
         pipe_ns=assumptions.pipe_ns,
-        op_ns_q20=round((SECOND_NS << Q20) / synops_per_s),
+        op_ns_q20=math.ceil((SECOND_NS << Q20) / synops_per_s),
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration, Destination
+from speckfarm_server.twin.refuse import refuse
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
@@ -18,7 +20,7 @@ class Source:
 
 def find_sources(configuration: Configuration) -> list[Source]:
     """The input, then all cores by layer; ValueError for what the twin cannot run."""
-    _refuse(configuration)
+    refuse(configuration)
     sources = [Source(core=None, ways=_ways(configuration, None))]
     for core in sorted(configuration.cores, key=lambda core: core.layer):
         sources.append(Source(core=core, ways=_ways(configuration, core)))
@@ -32,9 +34,7 @@ def input_ways(configuration: Configuration) -> tuple[Destination, ...]:
     return configuration.inputs if dvs is None or not dvs.destinations else dvs.destinations
 
 
-def _ways(
-    configuration: Configuration, core: CoreConfiguration | None
-) -> tuple[Destination, ...]:
+def _ways(configuration: Configuration, core: CoreConfiguration | None) -> tuple[Destination, ...]:
     ways = input_ways(configuration) if core is None else core.destinations
     readout = find_chip(configuration.chip).readout  # readout.py; nothing waits for it
     used = tuple(way for way in ways if way.enable and way.core != readout)
@@ -49,8 +49,9 @@ def _check_forward(sources: Sequence[Source]) -> None:
         source.core.core: set() for source in sources if source.core is not None
     }
     for source in sources:
-        for way in source.ways if source.core is not None else ():
-            into[way.core].add(source.core.core)
+        if source.core is not None:
+            for way in source.ways:
+                into[way.core].add(source.core.core)
     while free := [number for number, before in into.items() if not before]:
         into = {n: before - set(free) for n, before in into.items() if n not in free}
     if into:
@@ -76,24 +77,3 @@ def _check_way(name: str, way: Destination, configuration: Configuration) -> Non
     if not low <= way.feature_shift <= high:
         found = f"found {way.feature_shift}, must be {low} to {high}"
         raise ValueError(f"{name}, feature_shift to core {way.core}: {found}")
-
-
-def _refuse(configuration: Configuration) -> None:
-    """Raise ValueError for what is no graph, or what the twin does not know."""
-    for name in ("core", "layer"):
-        numbers = [getattr(core, name) for core in configuration.cores]
-        if len(set(numbers)) < len(numbers):
-            raise ValueError(f"{name}: found {numbers}; each may be used once")
-    if not any(way.enable for way in input_ways(configuration)):
-        raise ValueError("no core takes the input; set `inputs`, or destinations of `dvs`")
-    dvs = configuration.dvs
-    if dvs is not None and dvs.destinations and configuration.inputs:
-        raise ValueError("recorded events enter by `inputs` or by `dvs`; found both")
-    if dvs is not None and dvs.monitor_enable:
-        raise ValueError("dvs.monitor_enable: found True; the twin monitors cores only")
-    for core in configuration.cores:
-        for name in ("weights_kill", "biases_kill", "neurons_kill"):
-            bits = getattr(core, name)
-            if bits is not None and bits.any():
-                text = "what killed ones do is not published, so the twin refuses them"
-                raise ValueError(f"core {core.core}, {name}: found {int(bits.sum())} set; {text}")

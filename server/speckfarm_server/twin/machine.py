@@ -26,6 +26,7 @@ from speckfarm_server.twin.records import (
     FIRST_BIN_LOG2,
     FLOW_DTYPE,
     FOREVER_NS,
+    INPUT,
     LINK_DTYPE,
     LOAD_BINS,
     REACH,
@@ -34,6 +35,7 @@ from speckfarm_server.twin.records import (
 from speckfarm_server.twin.vector import STEP
 
 BUDGET_UPDATES = 1 << 27  # neuron updates per call of the kernel: about 0.1 s
+SLACK = 256  # spikes; how often a queue is moved to its front
 NO_SPIKES = np.empty(0, SPIKE_DTYPE)
 
 
@@ -52,7 +54,7 @@ class Machine:
         self._configured = [source.core for source in sources if source.core is not None]
         self._cores = np.zeros(len(sources), CORE_DTYPE)
         self._flow = np.zeros(1, FLOW_DTYPE)
-        is_ordered = assumptions.order_seed is not None or _meet(sources, tick_period_ns)
+        is_chain = assumptions.order_seed is None and _is_chain(sources, tick_period_ns)
         ring = 1 << (assumptions.fifo_depth - 1).bit_length()
         largest = max(_neurons(core) for core in self._configured)
         self._outputs = np.empty(largest + buffer, SPIKE_DTYPE)
@@ -60,10 +62,10 @@ class Machine:
             sources=len(sources), depth=assumptions.fifo_depth, ring_mask=ring - 1,
             pipe_ns=assumptions.pipe_ns, room=len(self._outputs) - largest,
             is_random=int(assumptions.order_seed is not None),
-            is_ordered=int(is_ordered),
+            is_chain=int(is_chain),
         )  # fmt: skip
         self._events: NDArray[np.void] = NO_SPIKES
-        self._lay_out(sources, ring)
+        self._lay_out(sources, assumptions.fifo_depth)
         for place, core in enumerate(self._configured, 1):
             delays = delay_model(chip, core.core, assumptions)
             values = core_fields(core, assumptions)
@@ -81,12 +83,12 @@ class Machine:
         """Zero clocks and counters, forget spikes on their way; neurons and decimators stay."""
         for name in _OF_A_RECORDING:
             self._cores[name] = 0
-        self._inboxes["t_ns"] = -FOREVER_NS  # every place has always been free
+        self._starts[:] = -FOREVER_NS  # every place has always been free
         self._moments[:] = NEVER
         self._load[:] = 0
         self._set(
-            waiting=0, taken=0, wait_until_ns=-1, horizon_ns=FOREVER_NS, origin_ns=0,
-            entered_ns=-FOREVER_NS, ready=0, blocked=0, held_back_ns=0, held_back_events=0, bin_log2=FIRST_BIN_LOG2,
+            wait_until_ns=-1, horizon_ns=FOREVER_NS, origin_ns=0, bin_log2=FIRST_BIN_LOG2, place=0,
+            is_input_blocked=0, entered_ns=-FOREVER_NS, held_back_ns=0, held_back_events=0,
         )  # fmt: skip
 
     def begin(self, origin_ns: int) -> None:
@@ -101,7 +103,8 @@ class Machine:
         """
         self._last_ns = last_ns
         self._events = events
-        self._set(waiting=len(events), taken=0, wait_until_ns=last_ns - self._flow["pipe_ns"][0])
+        self._set_core(INPUT, taken=0, gone=0, cursor=0, end=len(events))
+        self._set(wait_until_ns=last_ns - self._flow["pipe_ns"][0])
         yield from self._advance()
 
     def finish(self) -> Iterator[NDArray[np.void]]:
@@ -109,7 +112,8 @@ class Machine:
         self._events = NO_SPIKES
         flow = self._flow[0]
         horizon_ns = max(self._last_ns, int(flow["entered_ns"] + flow["pipe_ns"]))
-        self._set(waiting=0, taken=0, wait_until_ns=FOREVER_NS, horizon_ns=horizon_ns)
+        self._set_core(INPUT, taken=0, gone=0, cursor=0, end=0)
+        self._set(wait_until_ns=FOREVER_NS, horizon_ns=horizon_ns)
         yield from self._advance()
 
     @property
@@ -142,33 +146,40 @@ class Machine:
             is_done = advance(self._memory, self._events, self._outputs)
             yield copied(self._outputs[: int(self._flow["emitted"][0])])
 
-    def _lay_out(self, sources: Sequence[Source], ring: int) -> None:
+    def _lay_out(self, sources: Sequence[Source], depth: int) -> None:
+        ring = 1 << (depth - 1).bit_length()
         cores = self._configured
         self._state, state_at = _joined([arrange_initial_state(core) for core in cores])
         self._initial_state = self._state.copy()
         weights, weights_at = _joined([arrange_weights(core) for core in cores])
         biases, biases_at = _joined([arrange_biases(core) for core in cores])
         reach, reach_at = _joined([reach_of(core) for core in cores])
-        sizes = [_neurons(source.core) if source.ways else 0 for source in sources[1:] if source.core]
-        pending_at = np.cumsum([0, *sizes])
+        rooms = [0]  # the input's queue are the events
+        for source in sources[1:]:
+            if source.core is not None and source.ways:
+                rooms.append(_neurons(source.core) + depth + SLACK)
+            else:
+                rooms.append(0)
+        queue_at = np.cumsum([0, *rooms])
         links, first_links = _links(sources)
         self._cores["first_link"] = first_links
         self._cores["links"] = [len(source.ways) for source in sources]
-        for place in range(1, len(sources)):
+        self._cores["queue_at"], self._cores["queue_room"] = queue_at[:-1], rooms
+        for place, core in enumerate(cores, 1):
             self._set_core(
-                place, state_at=state_at[place - 1], weights_at=weights_at[place - 1],
-                biases_at=biases_at[place - 1], reach_y_at=reach_at[place - 1],
-                reach_x_at=reach_at[place - 1] + REACH * cores[place - 1].input_shape[1],
-                pending_at=int(pending_at[place - 1]),
-                inbox_at=(place - 1) * ring,
+                place, neurons=_neurons(core), state_at=state_at[place - 1],
+                weights_at=weights_at[place - 1], biases_at=biases_at[place - 1],
+                reach_y_at=reach_at[place - 1],
+                reach_x_at=reach_at[place - 1] + REACH * core.input_shape[1],
+                inbox_at=(place - 1) * ring, starts_at=(place - 1) * ring,
             )  # fmt: skip
-        self._inboxes = np.empty(len(cores) * ring, SPIKE_DTYPE)
+        self._starts = np.zeros(len(cores) * ring, np.int64)
         self._moments = np.full(len(sources), NEVER, np.int64)
         self._load = np.zeros((len(sources), LOAD_BINS), np.int64)
         self._memory = (
             self._flow, self._cores, links, self._moments, np.zeros(len(sources), np.int64),
-            weights, biases, self._state, reach, self._inboxes,
-            np.empty(int(pending_at[-1]), SPIKE_DTYPE), self._load.reshape(-1),
+            weights, biases, self._state, reach, np.empty(len(cores) * ring, SPIKE_DTYPE),
+            self._starts, np.empty(int(queue_at[-1]), SPIKE_DTYPE), self._load.reshape(-1),
         )  # fmt: skip
 
     def _set(self, **values: int) -> None:
@@ -181,7 +192,8 @@ class Machine:
 
 
 _OF_A_RECORDING = (
-    "busy_ns", "next_tick_ns", "head", "waiting", "pending", "left", "shift_ns", "wanted_by",
+    "busy_ns", "next_tick_ns", "head", "waiting", "taken", "gone", "cursor", "end", "shift_ns",
+    "wanted_by",
     "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
 )  # fmt: skip
 
@@ -191,12 +203,12 @@ def copied(spikes: NDArray[np.void]) -> NDArray[np.void]:
     return spikes.view(np.int64).copy().view(SPIKE_DTYPE)
 
 
-def _meet(sources: Sequence[Source], tick_period_ns: int) -> bool:
-    """Whether a core is fed by several sources, or by one and by leak ticks."""
-    fed = [{way.core for way in source.ways} for source in sources]
+def _is_chain(sources: Sequence[Source], tick_period_ns: int) -> bool:
+    """Whether each source feeds the next one only, and no core has leak ticks."""
     cores = [source.core for source in sources if source.core is not None]
     ticks = tick_period_ns > 0 and any(core.leak_enable for core in cores)
-    return ticks or any(sum(core.core in each for each in fed) > 1 for core in cores)
+    ways = [[way.core for way in source.ways] for source in sources]
+    return not ticks and ways == [*([core.core] for core in cores), []]
 
 
 def _links(sources: Sequence[Source]) -> tuple[NDArray[np.void], list[int]]:

@@ -40,15 +40,15 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "may_saturate",  # whether its integers can leave 16 bits
     "swaps",  # whether it may serve the second waiting spike before the first
     # Where its parts of the shared arrays begin.
-    "weights_at", "biases_at", "state_at", "reach_y_at", "reach_x_at", "inbox_at", "pending_at",
+    "weights_at", "biases_at", "state_at", "reach_y_at", "reach_x_at", "inbox_at", "starts_at",
+    "queue_at", "queue_room", "neurons",  # of its spikes; neurons are as many as may fire at once
     "first_link", "links",
     # Carried from call to call.
     "busy_ns", "next_tick_ns", "decimator_count", "random",
-    "head", "waiting",  # its inbox, a ring
+    "taken", "gone", "cursor", "end",  # in its queue, see chain.py
+    "shift_ns",  # how long spikes of what is being served were held up
+    "head", "waiting",  # its inbox, a ring, unless it is one of a chain
     "wanted_by",  # places whose spikes found no room here, as bits
-    "pending", "left",  # spikes of what is being served, and how many of them are gone
-    "shift_ns",  # how long they were held up
-    "start_ns", "cause",  # of what is being served
     "input_spikes", "output_spikes", "synops", "served_ns", "stalled_ns", "saturated",
 )])
 LINK_DTYPE = np.dtype([(name, "<i8") for name in (
@@ -57,13 +57,12 @@ LINK_DTYPE = np.dtype([(name, "<i8") for name in (
 )])
 FLOW_DTYPE = np.dtype([(name, "<i8") for name in (
     "sources",  # the input and all cores
-    "is_ordered",  # whether all must happen in order of time
-    "is_random", "pipe_ns", "depth", "ring_mask",
-    "waiting", "taken",  # events of this slice
+    "is_chain", "is_random", "pipe_ns", "depth", "ring_mask",
     "wait_until_ns",  # no event after this slice is earlier; FOREVER_NS: none will come
     "horizon_ns",  # ticks up to here are due
     "origin_ns", "bin_log2",  # of `load`
-    "ready", "blocked",  # places that have something to do, and whose spikes find no room, as bits
+    "place",  # where a chain goes on
+    "is_input_blocked",
     "entered_ns", "held_back_ns", "held_back_events",
     "emitted", "room",  # spikes in `outputs`, and how many there may be before a step
     "budget",  # neuron updates before the call returns unfinished
@@ -75,7 +74,7 @@ class Memory(NamedTuple):
     """Pointers to everything, for numba counts references of arrays at every turn."""
 
     flow: Pointer  # FLOW_DTYPE, one
-    cores: Pointer  # CORE_DTYPE, by place; the input's has links only
+    cores: Pointer  # CORE_DTYPE, by place; the input's has links and a queue only
     links: Pointer  # LINK_DTYPE, grouped by source
     moments: Pointer  # int64, by place: what comes next there
     since: Pointer  # int64, by place: since when a spike has wanted to leave, ns
@@ -83,8 +82,9 @@ class Memory(NamedTuple):
     biases: Pointer  # int16, (w, f) for each core
     state: Pointer  # int16, (h, w, f) for each core
     reach: Pointer  # int64, (y, REACH) and (x, REACH) for each core; see core.py
-    inboxes: Pointer  # SPIKE_DTYPE, a ring for each core; times of arrival, then of service
-    pending: Pointer  # SPIKE_DTYPE, h * w * f for each core that has links; times of leaving
+    inboxes: Pointer  # SPIKE_DTYPE, a ring for each core; times of arrival
+    starts: Pointer  # int64, a ring for each core of a chain: when it started on its last spikes
+    spikes: Pointer  # SPIKE_DTYPE, queues of cores; times of leaving, then of arrival
     load: Pointer  # int64, (sources, LOAD_BINS) synaptic operations
     events: Pointer  # SPIKE_DTYPE, input in order of time
     outputs: Pointer  # SPIKE_DTYPE, what monitors see

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from speckfarm_server.twin.delay import SECOND_NS
 from speckfarm_server.twin.graph import find_sources
 from speckfarm_server.twin.machine import NO_SPIKES, Machine
 from speckfarm_server.twin.preprocess import Int64Array, preprocess
+from speckfarm_server.twin.readout import readout_for
 from speckfarm_server.twin.records import SPIKE_DTYPE
 
 # Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer,
@@ -68,6 +69,8 @@ class Twin:
         self._dvs = dvs if dvs is not None and dvs.destinations else None
         self._chip = find_chip(configuration.chip)
         hz = configuration.slow_clock_hz
+        if configuration.order_seed is not None:
+            assumptions = replace(assumptions, order_seed=configuration.order_seed)
         self._machine = Machine(
             find_sources(configuration),
             chip=configuration.chip,
@@ -75,7 +78,9 @@ class Twin:
             assumptions=assumptions,
             buffer=buffer,
         )
-        self._monitored = sum(core.monitor_enable for core in configuration.cores)
+        self._readout = readout_for(configuration)
+        monitored = sum(core.monitor_enable for core in configuration.cores)
+        self._is_sorted = monitored == 1 and self._readout is None  # a core is a FIFO
         self.start_recording()
 
     def reset_state(self) -> None:
@@ -98,8 +103,8 @@ class Twin:
         pieces = [piece for piece in self.stream(packed) if len(piece)]
         pieces += [piece for piece in self.finish() if len(piece)]
         outputs = np.concatenate(pieces) if pieces else NO_OUTPUT
-        if self._monitored == 1:
-            return outputs  # a core is a FIFO: sorted already
+        if self._is_sorted:
+            return outputs
         return outputs[np.lexsort((outputs["layer"], outputs["t_ns"]))]
 
     def stream(self, packed: PackedEvents) -> Iterator[NDArray[np.void]]:
@@ -122,7 +127,9 @@ class Twin:
         """End the recording: yield what is still on its way when the last event has entered."""
         self._finished = True
         if self._events:
-            yield from self._machine.finish()
+            yield from self._with_pins(self._machine.finish())
+            if self._readout is not None:
+                yield self._pins(self._readout.finish(self._last_us * NS_PER_US))
 
     @property
     def activity(self) -> Activity:
@@ -149,9 +156,26 @@ class Twin:
             first_us, self._last_us = (int(piece[at]) >> TIME_SHIFT for at in (0, -1))
             if self._events == 0:
                 self._machine.begin(first_us * NS_PER_US)
+                if self._readout is not None:
+                    self._readout.start_recording(first_us * NS_PER_US)
             arrivals = self._arrivals(piece)
             self._events += len(piece)
-            yield from self._machine.put(arrivals, self._last_us * NS_PER_US)
+            yield from self._with_pins(self._machine.put(arrivals, self._last_us * NS_PER_US))
+
+    def _with_pins(self, pieces: Iterator[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+        """Add what the readout layer tells, if it is used."""
+        for piece in pieces:
+            yield piece
+            if self._readout is not None and len(piece):
+                spikes = piece[piece["layer"] == self._readout.layer]
+                until_ns = int(spikes["t_ns"][-1]) if len(spikes) else 0
+                yield self._pins(self._readout.push(spikes, until_ns))
+
+    def _pins(self, pins: NDArray[np.void]) -> NDArray[np.void]:
+        outputs = np.zeros(len(pins), OUTPUT_DTYPE)
+        outputs["t_ns"], outputs["feature"] = pins["t_ns"], pins["index"]
+        outputs["cause"], outputs["layer"] = -1, self._chip.readout
+        return outputs
 
     def _arrivals(self, packed: PackedEvents) -> NDArray[np.void]:
         cause = np.arange(self._events, self._events + len(packed))

@@ -1,4 +1,4 @@
-"""The vector step: add a run of deltas to neurons, saturate, clip, and say which reach the threshold.
+"""The vector step: add deltas to a run of neurons, saturate, clip, fire, reset; say who fired.
 
 `step` is a few vector instructions, written as LLVM code because no loop that numba can vectorise
 also hands over the places of the spikes; `plain_step` is the same as a loop. Tests hold the two
@@ -8,14 +8,14 @@ together. Widths are those at which one comparison becomes one mask of the proce
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+intrinsic: Any = extending.intrinsic
 I16 = ir.IntType(16)
 I64 = ir.IntType(64)
 
@@ -32,100 +32,71 @@ LANES, VECTORS = _vectors()
 STEP = LANES * VECTORS  # neurons that one step takes; buffers are padded by as many
 
 
-def plain_step(
-    state: Any, deltas: Any, first: int, delta: int, count: int, low: int, fires_from: int
-) -> int:
-    """What `step` does: bit n of the answer says whether neuron first + n reaches `fires_from`.
+class Rule(NamedTuple):
+    """What is alike for all neurons of a core."""
+
+    low: int  # threshold_low
+    fires_from: int  # the lowest state that fires
+    loss: int  # what a neuron that fires loses, threshold_high
+    kept: int  # bits that it keeps then: all, -1, or none, 0
+
+
+def plain_step(state: Any, deltas: Any, first: int, delta: int, count: int, rule: Rule) -> int:
+    """What `step` does: bit n of the answer says whether neuron first + n has fired.
 
     `state` and `deltas` are arrays or pointers (int16; int8 or int16), `count` is 1 to STEP.
     """
-    reached = 0
+    fired = 0
     for lane in range(count):
         v = state[first + lane] + deltas[delta + lane]
-        v = max(min(max(v, -32768), 32767), low)
+        v = max(min(max(v, -32768), 32767), rule.low)
+        if v >= rule.fires_from:
+            fired |= 1 << lane
+            v = (v - rule.loss) & rule.kept
         state[first + lane] = v
-        if v >= fires_from:
-            reached |= 1 << lane
-    return reached
+    return fired
 
 
 def _step(is_whole: bool, vectors: int) -> Any:
     """A step of whole vectors, or one of which `count` neurons take part; others are unchanged."""
 
     @intrinsic
-    def step(typing: Any, state: Any, deltas: Any, first: Any, delta: Any, count: Any, low: Any, fires_from: Any) -> Any:  # noqa: E501, PLR0913, PLR0917
+    def step(
+        typing: Any, state: Any, deltas: Any, first: Any, delta: Any, count: Any, rule: Any
+    ) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            states, weights, first, delta, count, low, fires_from = args
-            low, fires_from = (builder.trunc(each, I16) for each in (low, fires_from))
-            reached = []
+            states, weights, first, delta, count, rule = args
+            low, fires_from, loss, kept = (
+                _splat(builder, builder.trunc(builder.extract_value(rule, n), I16))
+                for n in range(len(Rule._fields))
+            )
+            masks = []
             for part in range(vectors):
                 offset = ir.Constant(I64, part * LANES)
                 at = _pointer(builder, states, builder.add(first, offset))
                 before = builder.load(at, align=2)
                 change = _load_deltas(builder, weights, builder.add(delta, offset))
                 after = _call(builder, "llvm.sadd.sat", before, change)
-                after = _call(builder, "llvm.smax", after, _splat(builder, low))
-                hits = builder.icmp_signed(">=", after, _splat(builder, fires_from))
+                after = _call(builder, "llvm.smax", after, low)
+                fires = builder.icmp_signed(">=", after, fires_from)
+                reset = builder.and_(builder.sub(after, loss), kept)
+                after = builder.select(fires, reset, after)
                 if not is_whole:
                     takes_part = _lanes_below(builder, builder.sub(count, offset))
                     after = builder.select(takes_part, after, before)
-                    hits = builder.and_(hits, takes_part)
+                    fires = builder.and_(fires, takes_part)
                 builder.store(after, at, align=2)
-                mask = builder.zext(builder.bitcast(hits, ir.IntType(LANES)), I64)
-                reached.append(builder.shl(mask, offset))
-            return reduce(builder.or_, reached)
+                mask = builder.zext(builder.bitcast(fires, ir.IntType(LANES)), I64)
+                masks.append(builder.shl(mask, offset))
+            return reduce(builder.or_, masks)
 
-        numbers = (types.int64,) * 5
-        return types.uint64(state, deltas, *numbers), code
+        return types.uint64(state, deltas, types.int64, types.int64, types.int64, rule), code
 
     return step
 
 
 step = _step(is_whole=True, vectors=VECTORS)
 last_step = _step(is_whole=False, vectors=VECTORS)
-
-
-@intrinsic
-def pointer_to(typing: Any, array: Any) -> Any:
-    """The address of an array's first element: no reference is counted, no bound is checked."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_array(signature.args[0])(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype)(array), code
-
-
-@intrinsic
-def record_at(typing: Any, pointer: Any, index: Any) -> Any:
-    """A record of an array, to read and write its fields."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer.dtype(pointer, types.int64), code
-
-
-@intrinsic
-def lowest_bit(typing: Any, mask: Any) -> Any:
-    """The place of the lowest bit that is set; there must be one."""
-    return types.int64(types.uint64), lambda _, builder, __, args: _count_zeros(builder, "cttz", args)
-
-
-@intrinsic
-def highest_bit(typing: Any, mask: Any) -> Any:
-    """The place of the highest bit that is set; there must be one."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sub(ir.Constant(I64, 63), _count_zeros(builder, "ctlz", args))
-
-    return types.int64(types.uint64), code
-
-
-def _count_zeros(builder: Any, name: str, args: Any) -> Any:
-    bit = ir.IntType(1)
-    function_type = ir.FunctionType(I64, [I64, bit])
-    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.i64")
-    return builder.call(function, [args[0], ir.Constant(bit, 1)])
 
 
 def _pointer(builder: Any, base: Any, index: Any) -> Any:
@@ -156,7 +127,5 @@ def _lanes_below(builder: Any, count: Any) -> Any:
 def _call(builder: Any, name: str, *operands: Any) -> Any:
     vector = operands[0].type
     function_type = ir.FunctionType(vector, [vector] * len(operands))
-    function = cgutils.get_or_insert_function(
-        builder.module, function_type, f"{name}.v{LANES}i16"
-    )
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"{name}.v{LANES}i16")
     return builder.call(function, operands)
