@@ -170,12 +170,14 @@ class Result:
         *panels: Panel,
         recording: int | str | None = None,
         input_file: str | Path | None = None,
+        window_ms: float | None = None,
     ) -> Picture:
         """Draw what was measured as a matplotlib figure; a notebook shows it.
 
         Panels: "lags", "latency", "raster", "synops", "images"; without any, all that there is
         something for. `recording` is a place in `recordings` or a name; None: the one with the
-        largest p99 lag. `input_file` has its events if the farm no longer has them. Raises
+        largest p99 lag. `input_file` has its events if the farm no longer has them. Event images
+        are of `window_ms`, spread over the recording; None: of a quarter of it each. Raises
         BadRequest EXTRA_MISSING without matplotlib, NOTHING_TO_PLOT, NotFound LAGS_NOT_KEPT.
 
         >>> figure = farm.run("model.nir", "digits.npz", keep_lags=True).wait().plot("lags")
@@ -184,7 +186,11 @@ class Result:
         from speckfarm.plot import Subject, make_picture
 
         subject = Subject(
-            connection=self._connection, result=self, recording=recording, input_file=input_file
+            connection=self._connection,
+            result=self,
+            recording=recording,
+            input_file=input_file,
+            window_ms=window_ms,
         )
         return make_picture(subject, panels)
 
