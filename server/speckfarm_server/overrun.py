@@ -74,11 +74,11 @@ def judge(tracks: Sequence[Track], demand: Demand) -> Overrun:
     ]
     if any(not _may_hide(track.event, demand, allowed_us) for track in on_time):
         return _healthy(SURE, "on time")
-    if not late and not _may_hide(np.empty(0), demand, allowed_us):
+    fitting = [track for track in late if track.bottleneck.fits]
+    if not fitting and not _may_hide(np.empty(0), demand, allowed_us):
         return _healthy(SURE, "little asked")
     if on_time or not late:
         return _inconclusive("sparse outputs" if on_time else "lags not known well enough")
-    fitting = [track for track in late if track.bottleneck.fits]
     if not fitting:
         return _inconclusive("lags do not grow as the work")
     chances = [_chance(track, demand, allowed_us) for track in fitting]
