@@ -14,6 +14,7 @@ from speckfarm.errors import NotFound
 from speckfarm.events import PACKED_DTYPE, unpack
 from speckfarm.findings import read_finding
 from speckfarm.latency import Latency, read_latency, rounded
+from speckfarm.overrun import Overrun, read_overrun
 from speckfarm.settings import settings_dict
 from speckfarm.upload import download
 from speckfarm.words import kind_word, optional, state_word
@@ -44,6 +45,7 @@ class RecordingResult:
     decision_us: float | None  # after the first input; from then on the prediction stays
     latency: Latency  # of the exit layer
     layer_latency: Mapping[int, Latency]  # of monitored inner layers
+    overrun: Overrun | None = None  # whether the cores kept up; None: the board cannot tell
 
     @property
     def output_spikes(self) -> int:
@@ -60,6 +62,7 @@ class RecordingResult:
             "decision_us": rounded(self.decision_us),
             "latency": self.latency.to_dict(),
             "output_spikes": self.output_spikes,
+            "overrun": None if self.overrun is None else self.overrun.to_dict(),
             "layers": layers,
         }
 
@@ -240,4 +243,5 @@ def _read_recording(message: jobs_pb2.RecordingResult) -> RecordingResult:
         layer_latency={
             layer: read_latency(latency) for layer, latency in message.layer_latency.items()
         },
+        overrun=read_overrun(message.overrun) if message.HasField("overrun") else None,
     )
