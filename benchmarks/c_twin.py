@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.events import PackedEvents
-from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import (
     Configuration,
     CoreConfiguration,
@@ -33,6 +32,7 @@ from speckfarm_server.configuration import (
     Int16Array,
 )
 from speckfarm_server.twin.assumptions import ASSUMPTIONS
+from speckfarm_server.twin.delay import delay_model
 from speckfarm_server.twin.twin import OUTPUT_DTYPE
 
 SOURCE = Path(__file__).with_name("twin_kernel.c")
@@ -173,11 +173,6 @@ def load_library(vectors: str) -> ctypes.CDLL:
     return library
 
 
-def op_ns_q20(synops_per_s: float) -> int:
-    """Nanoseconds of one synaptic operation, times 2^20."""
-    return -int(-(1e9 * (1 << 20)) // round(synops_per_s))
-
-
 def _chain(configuration: Configuration) -> list[tuple[CoreConfiguration, Destination]]:
     """Cores in the order in which spikes pass them, each with the only link that leads to it."""
     if configuration.slow_clock_hz is not None or configuration.dvs is not None:
@@ -210,9 +205,7 @@ def _settings(core: CoreConfiguration, link: Destination, chip: str) -> dict[str
         "decimator": core.decimator or 1,
         "until_pass": core.decimator or 1,
         "monitored": int(core.monitor_enable),
-        "fixed_ns": ASSUMPTIONS.fixed_ns,
-        "pipe_ns": ASSUMPTIONS.pipe_ns,
-        "op_ns_q20": op_ns_q20(find_chip(chip).cores[core.core].synops_per_s),
+        **asdict(delay_model(chip, core.core, ASSUMPTIONS)),
     }
 
 

@@ -17,6 +17,9 @@ from speckfarm_server.twin.twin import Twin
 from tests.reference_twin import Event
 from tests.twin_builders import chip, chips, core, pack_events, recordings, run_recording
 
+# No queue is ever full, as in the C kernel: then a chain's times follow from the delay model alone.
+ENDLESS = Assumptions(fifo_depth=1 << 16)
+
 every_vector = pytest.mark.parametrize("vectors", VECTORS)
 
 
@@ -32,13 +35,12 @@ def assert_equal_to_twin(
     configuration: Configuration, recorded: list[list[Event]], vectors: str
 ) -> int:
     """Compare recording after recording; return how many spikes left."""
-    deep = Assumptions(fifo_depth=1 << 16)  # no core stalls: the queues of the C kernel have no end
-    twin, c_twin = Twin(configuration, assumptions=deep), CTwin(configuration, vectors)
+    twin = Twin(configuration, assumptions=ENDLESS)
+    c_twin = CTwin(configuration, vectors)
     spikes = 0
     for events in recorded:
         expected = run_recording(twin, events)
         found = c_twin.run(pack_events(events))
-        # Times too: on a chain whose queues have no end, they follow from the delay model alone.
         assert found[np.lexsort((found["layer"], found["t_ns"]))].tolist() == expected
         for name in ("input_spikes", "output_spikes", "synops"):
             ours, theirs = (getattr(each.activity, name).tolist() for each in (c_twin, twin))

@@ -234,6 +234,28 @@ def test_event_images_show_input_above_output_in_successive_windows(result: Resu
     assert outputs[0][2, 1] == 1
 
 
+def test_event_images_may_be_short_and_spread_over_the_recording(result: Result) -> None:
+    picture = result.plot("images", recording=0, window_ms=1.0)
+
+    images = pictures(picture)
+    found = [np.argwhere(image).tolist() for image in images[:4]]
+    assert found == [[[0, 0]], [[3, 3]], [[5, 5]], [[7, 7]]]
+    titles = [axes.get_title(loc="left") for axes in picture.get_axes()[:4]]
+    assert titles[0] == "0 to 1 ms"
+
+
+def test_a_window_as_long_as_the_recording_has_all_of_it(result: Result) -> None:
+    images = pictures(result.plot("images", recording=0, window_ms=1e6))
+
+    assert [int(image.sum()) for image in images[:4]] == [8] * 4
+
+
+@pytest.mark.parametrize("window_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_window_without_length_is_refused(result: Result, window_ms: float) -> None:
+    with pytest.raises(speckfarm.BadRequest, match="milliseconds above 0"):
+        result.plot("images", window_ms=window_ms)
+
+
 def test_the_input_may_be_a_file_of_this_machine(
     small: Steady, result: Result, tmp_path: Path
 ) -> None:
@@ -434,6 +456,8 @@ def test_the_file_is_named_after_the_job_and_json_says_what_is_in_it(
         (["j-1", "--recording", "7"], 2, "0 to 1, or a name"),
         (["j-1", "--recording", "diagonale"], 2, "did you mean diagonal?"),
         (["j-1", "--panels", "lag"], 2, "known: lags"),
+        (["j-1", "--window", "0"], 2, "milliseconds above 0"),
+        (["j-1", "--window", "short"], 2, "a number is wanted"),
         (["j-1", "--input", "none.npz"], 3, "FILE_UNREADABLE"),
     ],
 )

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speckfarm.cli_flags import number
+
 if TYPE_CHECKING:
     from speckfarm.cli_output import Screen
     from speckfarm.farm import Farm
@@ -29,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "p99 lag",
     )  # fmt: skip
     parser.add_argument(
+        "--window", metavar="MS", type=number,
+        help="length of each event image; default a quarter of the recording",
+    )  # fmt: skip
+    parser.add_argument(
         "--input", metavar="FILE", help="recording file, if the farm no longer has it"
     )
 
@@ -44,7 +50,9 @@ def plot(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     check_suffix(path, "--out")
     result = farm.job(args.job).result()
     check_writable("--out", path)
-    made = result.plot(*args.panels, recording=args.recording, input_file=args.input)
+    made = result.plot(
+        *args.panels, recording=args.recording, input_file=args.input, window_ms=args.window
+    )
     try:
         made.savefig(path)
     except OSError as error:

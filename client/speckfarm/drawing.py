@@ -191,8 +191,8 @@ def draw_images(part: Figure | SubFigure, found: Images) -> None:
         bar = part.colorbar(drawn, ax=row.tolist(), shrink=0.85, pad=0.01, aspect=12)
         bar.set_label("events per pixel" if counts is found.inputs else "spikes per position")
         bar.ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    for axes, first, last in zip(grid[0], found.edges_us, found.edges_us[1:], strict=False):
-        axes.set_title(f"{first / 1e3:.3g} to {last / 1e3:.3g} ms", fontweight="normal")
+    for axes, (begin_us, end_us) in zip(grid[0], found.windows_us, strict=True):
+        axes.set_title(f"{begin_us / 1e3:.4g} to {end_us / 1e3:.4g} ms", fontweight="normal")
 
 
 def _log_ticks(axis: Axis, ratio: float, words: Callable[[float], str]) -> None:

@@ -35,6 +35,12 @@ class Subject:
     result: Result
     recording: int | str | None = None  # place in `Result.recordings`, name; None: the worst p99
     input_file: str | Path | None = None  # its events; None: fetched from the farm
+    window_ms: float | None = None  # of an event image; None: a quarter of the recording
+
+    def __post_init__(self) -> None:
+        if self.window_ms is not None and not 0 < self.window_ms < math.inf:
+            text = f"window_ms is {self.window_ms}; a number of milliseconds above 0 is wanted"
+            raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "window_ms"})
 
     @property
     def index(self) -> int:
@@ -190,7 +196,10 @@ def _synops(subject: Subject) -> Draw:
 def _images(subject: Subject) -> Draw:
     from speckfarm import drawing
 
-    found = data.images(subject.result, subject.index, subject.input_file_events())
+    window_us = None if subject.window_ms is None else subject.window_ms * 1e3
+    found = data.images(
+        subject.result, subject.index, subject.input_file_events(), window_us=window_us
+    )
     return lambda part: drawing.draw_images(part, found)
 
 

@@ -84,7 +84,7 @@ class Load:
 class Images:
     """Events on the map in successive windows of one recording: what went in, what came out."""
 
-    edges_us: FloatArray  # (windows + 1,), from the first input event
+    windows_us: FloatArray  # (windows, 2) begin and end, from the first input event
     inputs: Int64Array  # (windows, h, w) events in each pixel
     outputs: Int64Array  # (windows, h, w) spikes in each neuron, summed over features
     layer: int  # whose outputs these are
@@ -173,11 +173,13 @@ def loads(result: Result) -> list[Load]:
     return found
 
 
-def images(result: Result, index: int, file: Sequence[Events]) -> Images:
+def images(
+    result: Result, index: int, file: Sequence[Events], *, window_us: float | None
+) -> Images:
     """Event images in successive windows, of the recorded layer with the largest map.
 
     `file` has the recordings of the file that the recording is of; maps are as large as all of
-    them need.
+    them need. Windows lie side by side, or have `window_us` and are spread over the recording.
 
     Raises BadRequest NOTHING_TO_PLOT if no layer with a map was recorded.
     """
@@ -189,11 +191,14 @@ def images(result: Result, index: int, file: Sequence[Events]) -> Images:
     events = _recording_in(file, result, index)
     first_us = int(events["t"][0])
     last_us = max(int(events["t"][-1]), int(mine["t"].max()))
-    edges_us = np.linspace(0.0, max(last_us - first_us, 1), WINDOWS + 1)
+    whole_us = max(last_us - first_us, 1) + 1
+    length_us = whole_us / WINDOWS if window_us is None else min(window_us, whole_us)
+    starts_us = np.linspace(0.0, whole_us - length_us, WINDOWS)
+    windows_us = np.stack([starts_us, starts_us + length_us], axis=1)
     return Images(
-        edges_us=edges_us,
-        inputs=_counted(events, edges_us + first_us, _shape(file)),
-        outputs=_counted(mine, edges_us + first_us, _shape([_of_layer(result.spikes, layer)])),
+        windows_us=windows_us,
+        inputs=_counted(events, windows_us + first_us, _shape(file)),
+        outputs=_counted(mine, windows_us + first_us, _shape([_of_layer(result.spikes, layer)])),
         layer=layer,
     )
 
@@ -267,9 +272,12 @@ def _shape(pieces: Sequence[NDArray[np.void]]) -> tuple[int, int]:
     return height, width
 
 
-def _counted(events: NDArray[np.void], edges_us: FloatArray, shape: tuple[int, int]) -> Int64Array:
-    """Events in each window and pixel."""
-    window = np.searchsorted(edges_us[1:-1], events["t"], side="right")
-    counts = np.zeros((len(edges_us) - 1, *shape), np.int64)
-    np.add.at(counts, (window, events["y"].astype(int), events["x"].astype(int)), 1)
+def _counted(
+    events: NDArray[np.void], windows_us: FloatArray, shape: tuple[int, int]
+) -> Int64Array:
+    """Events in each window, from its begin to just before its end, and pixel."""
+    counts = np.zeros((len(windows_us), *shape), np.int64)
+    for image, (begin_us, end_us) in zip(counts, windows_us, strict=True):
+        inside = events[(events["t"] >= begin_us) & (events["t"] < end_us)]
+        np.add.at(image, (inside["y"].astype(int), inside["x"].astype(int)), 1)
     return counts

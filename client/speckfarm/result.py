@@ -14,6 +14,7 @@ from speckfarm.errors import NotFound
 from speckfarm.events import PACKED_DTYPE, unpack
 from speckfarm.findings import read_finding
 from speckfarm.latency import Latency, read_latency, rounded
+from speckfarm.overrun import Overrun, read_overrun
 from speckfarm.settings import settings_dict
 from speckfarm.upload import download
 from speckfarm.words import kind_word, optional, state_word
@@ -44,6 +45,7 @@ class RecordingResult:
     decision_us: float | None  # after the first input; from then on the prediction stays
     latency: Latency  # of the exit layer
     layer_latency: Mapping[int, Latency]  # of monitored inner layers
+    overrun: Overrun | None = None  # whether the cores kept up; None: the board cannot tell
 
     @property
     def output_spikes(self) -> int:
@@ -60,6 +62,7 @@ class RecordingResult:
             "decision_us": rounded(self.decision_us),
             "latency": self.latency.to_dict(),
             "output_spikes": self.output_spikes,
+            "overrun": None if self.overrun is None else self.overrun.to_dict(),
             "layers": layers,
         }
 
@@ -167,12 +170,14 @@ class Result:
         *panels: Panel,
         recording: int | str | None = None,
         input_file: str | Path | None = None,
+        window_ms: float | None = None,
     ) -> Picture:
         """Draw what was measured as a matplotlib figure; a notebook shows it.
 
         Panels: "lags", "latency", "raster", "synops", "images"; without any, all that there is
         something for. `recording` is a place in `recordings` or a name; None: the one with the
-        largest p99 lag. `input_file` has its events if the farm no longer has them. Raises
+        largest p99 lag. `input_file` has its events if the farm no longer has them. Event images
+        are of `window_ms`, spread over the recording; None: of a quarter of it each. Raises
         BadRequest EXTRA_MISSING without matplotlib, NOTHING_TO_PLOT, NotFound LAGS_NOT_KEPT.
 
         >>> figure = farm.run("model.nir", "digits.npz", keep_lags=True).wait().plot("lags")
@@ -181,7 +186,11 @@ class Result:
         from speckfarm.plot import Subject, make_picture
 
         subject = Subject(
-            connection=self._connection, result=self, recording=recording, input_file=input_file
+            connection=self._connection,
+            result=self,
+            recording=recording,
+            input_file=input_file,
+            window_ms=window_ms,
         )
         return make_picture(subject, panels)
 
@@ -234,4 +243,5 @@ def _read_recording(message: jobs_pb2.RecordingResult) -> RecordingResult:
         layer_latency={
             layer: read_latency(latency) for layer, latency in message.layer_latency.items()
         },
+        overrun=read_overrun(message.overrun) if message.HasField("overrun") else None,
     )

@@ -33,6 +33,11 @@ def state_number(word: str) -> jobs_pb2.JobState.ValueType:
     return found[word.upper()]
 
 
+def verdict_word(verdict: jobs_pb2.OverrunVerdict.ValueType) -> str:
+    """Verdict on an overrun as EXCEEDED, HEALTHY or INCONCLUSIVE."""
+    return jobs_pb2.OverrunVerdict.Name(verdict).removeprefix("OVERRUN_VERDICT_")
+
+
 def kind_word(kind: boards_pb2.BoardKind.ValueType) -> str | None:
     """Kind of board as real or simulated; None if unspecified."""
     return _lower(boards_pb2.BoardKind.Name(kind), "BOARD_KIND_")

@@ -14,6 +14,7 @@ from speckfarm_server.job_result import (
     RecordingResult,
     StageTimes,
     accuracy_of,
+    overrun_from_plain,
 )
 from speckfarm_server.latency import Latency
 from speckfarm_server.live import LiveJob
@@ -61,7 +62,9 @@ def _recording(plain: dict[str, Any]) -> RecordingResult:
         )
         for item in plain.pop("lags")
     )
-    return RecordingResult(**{**plain, "counts": tuple(plain["counts"])}, lags=lags)
+    overrun = overrun_from_plain(plain.pop("overrun"))
+    counts = tuple(plain.pop("counts"))
+    return RecordingResult(**plain, counts=counts, lags=lags, overrun=overrun)
 
 
 def latency_rows(live: LiveJob, result: JobResult, time_us: int) -> list[Row]:

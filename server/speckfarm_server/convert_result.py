@@ -6,6 +6,7 @@ from speckfarm.v1 import jobs_pb2, latency_pb2
 from speckfarm_server.convert import finding_message, kind_message
 from speckfarm_server.job_result import JobResult, LayerActivity, RecordingResult
 from speckfarm_server.latency import Latency
+from speckfarm_server.overrun import Overrun
 
 STAGE_TIMES = ("queue_ms", "configure_ms", "reset_ms", "run_ms", "collect_ms", "total_ms")
 
@@ -70,4 +71,18 @@ def _recording_result(recording: RecordingResult) -> jobs_pb2.RecordingResult:
         decision_us=recording.decision_us,
         latency=latency_message(recording.lags[0].latency),
         layer_latency={lags.layer: latency_message(lags.latency) for lags in recording.lags[1:]},
+        overrun=None if recording.overrun is None else _overrun_message(recording.overrun),
+    )
+
+
+def _overrun_message(overrun: Overrun) -> jobs_pb2.Overrun:
+    return jobs_pb2.Overrun(
+        verdict=jobs_pb2.OverrunVerdict.Value(f"OVERRUN_VERDICT_{overrun.verdict.value}"),
+        confidence=overrun.confidence,
+        why=overrun.why,
+        layer=overrun.layer,
+        core=overrun.core,
+        drift_us_per_s=overrun.drift_us_per_s,
+        synops_per_s=overrun.synops_per_s,
+        synops_limit_per_s=overrun.synops_limit_per_s,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from speckfarm_server.errors import Change, Finding, Severity
 from speckfarm_server.latency import Latency
+from speckfarm_server.overrun import Overrun, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class RecordingResult:
     duration_us: int
     decision_us: float | None
     lags: tuple[LayerLags, ...]
+    overrun: Overrun | None = None  # None: the board cannot tell, or an earlier version ran it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,11 @@ def finding_from_plain(plain: dict[str, Any]) -> Finding:
     return Finding(**{**plain, "severity": Severity(plain["severity"]), "changes": changes})
 
 
+def overrun_from_plain(plain: dict[str, Any] | None) -> Overrun | None:
+    """Read a verdict from the form that JSON has; results of earlier versions have none."""
+    return None if plain is None else Overrun(**{**plain, "verdict": Verdict(plain["verdict"])})
+
+
 def _without_histogram(value: object) -> dict[str, object]:
     plain = vars(value)
     if "histogram" not in plain:
@@ -131,4 +138,6 @@ def _recording(plain: dict[str, Any]) -> RecordingResult:
         LayerLags(layer=item["layer"], latency=Latency(**item["latency"]), histogram=b"")
         for item in plain.pop("lags")
     )
-    return RecordingResult(**{**plain, "counts": tuple(plain["counts"])}, lags=lags)
+    overrun = overrun_from_plain(plain.pop("overrun", None))
+    counts = tuple(plain.pop("counts"))
+    return RecordingResult(**plain, counts=counts, lags=lags, overrun=overrun)

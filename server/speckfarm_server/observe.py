@@ -6,20 +6,25 @@ from collections.abc import Sequence
 
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.job_result import LayerActivity, RecordingResult
+from speckfarm_server.overrun import Overrun, Verdict
 
 
 def observe(
     recordings: Sequence[RecordingResult], layers: Sequence[LayerActivity]
 ) -> tuple[Finding, ...]:
-    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, STATE_SATURATED, SYNOPS_ABOVE_LIMIT; the remark
-    SYNOPS_RATE.
+    """Warnings NO_OUTPUT, LABEL_OUT_OF_RANGE, BANDWIDTH_EXCEEDED, STATE_SATURATED,
+    SYNOPS_ABOVE_LIMIT; the remarks BANDWIDTH_INCONCLUSIVE, SYNOPS_RATE.
 
     None for a run without recordings, and no rates where nothing counted synaptic operations.
     """
     if not recordings:
         return ()
-    figures = (*_saturated(layers), *_above_limit(layers), *_rates(layers))
-    return (*_silent(recordings, layers), *_labels(recordings), *figures)
+    exceeded = _exceeded(recordings)
+    named = {finding.layer for finding in exceeded}  # what would be said of them twice
+    quieter = [layer for layer in layers if layer.layer not in named]
+    figures = (*_saturated(layers), *_above_limit(quieter), *_rates(layers))
+    bandwidth = exceeded or _unsure(recordings)
+    return (*_silent(recordings, layers), *_labels(recordings), *bandwidth, *figures)
 
 
 def _silent(
@@ -68,6 +73,82 @@ def _labels(recordings: Sequence[RecordingResult]) -> list[Finding]:
             metadata={"found": str(max(beyond)), "allowed": str(classes - 1)},
         )
     ]
+
+
+def _exceeded(recordings: Sequence[RecordingResult]) -> list[Finding]:
+    """One finding for each core that could not keep up, with the figures of its worst recording."""
+    found: dict[int, list[RecordingResult]] = {}
+    for recording in recordings:
+        overrun = recording.overrun
+        if overrun is not None and overrun.layer is not None:
+            found.setdefault(overrun.layer, []).append(recording)
+    return [_exceeding(layer, late, len(recordings)) for layer, late in sorted(found.items())]
+
+
+def _exceeding(layer: int, late: Sequence[RecordingResult], total: int) -> Finding:
+    worst = max(late, key=lambda recording: _asked(recording.overrun))
+    overrun = worst.overrun
+    if overrun is None:
+        raise ValueError(f"recording {worst.name!r} has no verdict")
+    figures = {
+        "core": overrun.core,
+        "drift_us_per_s": overrun.drift_us_per_s,
+        "synops_per_s": overrun.synops_per_s,
+        "synops_limit_per_s": overrun.synops_limit_per_s,
+    }
+    metadata = {name: f"{value:.0f}" for name, value in figures.items() if value is not None}
+    drift = overrun.drift_us_per_s
+    grew = "" if drift is None or drift <= 0 else f", and lags grew by {drift:.3g} us per second"
+    before = (
+        "set a decimator on the layer before (`speckfarm advise` finds the least), "
+        if layer
+        else ""
+    )
+    return Finding(
+        reason="BANDWIDTH_EXCEEDED",
+        severity=Severity.WARNING,
+        layer=layer,
+        message=(
+            f"Core {overrun.core} could not keep up in {len(late)} of {total} recordings, so input "
+            f"was held back and outputs came late. In the worst ({worst.name!r}) it was asked for "
+            f"{_millions(overrun.synops_per_s)} SynOps/s and is believed to sustain "
+            f"{_millions(overrun.synops_limit_per_s)}{grew}. To give it less to do, {before}"
+            "use a smaller kernel, fewer output features, or recordings with fewer events"
+        ),
+        metadata={
+            **metadata,
+            "confidence": f"{min(r.overrun.confidence for r in late if r.overrun):.2f}",
+            "exceeded": str(len(late)),
+            "recordings": str(total),
+            "recording": worst.name,
+        },
+    )
+
+
+def _unsure(recordings: Sequence[RecordingResult]) -> list[Finding]:
+    unsure = [
+        recording.overrun.why
+        for recording in recordings
+        if recording.overrun is not None and recording.overrun.verdict is Verdict.INCONCLUSIVE
+    ]
+    if not unsure:
+        return []
+    reasons = ", ".join(f"{why} ({unsure.count(why)})" for why in sorted(set(unsure)))
+    return [
+        Finding(
+            reason="BANDWIDTH_INCONCLUSIVE",
+            severity=Severity.INFO,
+            message=(
+                f"{len(unsure)} of {len(recordings)} recordings do not tell whether all cores kept "
+                f"up: {reasons}. Longer recordings, or inner layers with `monitor`, tell more"
+            ),
+            metadata={"inconclusive": str(len(unsure)), "recordings": str(len(recordings))},
+        )
+    ]
+
+
+def _asked(overrun: Overrun | None) -> float:
+    return 0.0 if overrun is None else overrun.synops_per_s or 0.0
 
 
 def _saturated(layers: Sequence[LayerActivity]) -> list[Finding]:

@@ -26,6 +26,14 @@ class Chunk:
     x: NDArray[np.uint8]  # (n,) before pooling
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """How late input came into the cores in one recording, because they had no room for it."""
+
+    latest_us: float  # by which the latest input event was late
+    busiest: int  # layer whose core spent most time on spikes, stalled time not counted
+
+
 class Board(Protocol):
     """A board in its own process. Every method may raise BoardFault."""
 
@@ -53,6 +61,10 @@ class Board(Protocol):
 
     def activity(self) -> tuple[LayerActivity, ...]:
         """What each layer did in the last recording that `run` was exhausted for."""
+        ...
+
+    def held_back(self) -> HeldBack | None:
+        """What became of the input of the last recording; None if the board cannot tell."""
         ...
 
     def health(self) -> str:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import FEATURE_SHIFT, LAYER_SHIFT, TIME_SHIFT, X_SHIFT, Y_SHIFT, PackedEvents
-from speckfarm_server.advice import synops_per_event
+from speckfarm.events import TIME_SHIFT, PackedEvents
 from speckfarm_server.boards.board import Board, Chunk
-from speckfarm_server.chip import Chip, find_chip
-from speckfarm_server.configuration import Configuration, CoreConfiguration
+from speckfarm_server.boards.chunks import in_time, join, pack_output, pool_exit
+from speckfarm_server.boards.lags import ExactLags, Lags, Measurement
+from speckfarm_server.boards.shadow import EstimatedLags
+from speckfarm_server.boards.totals import add_up
+from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import LayerActivity, LayerLags, RecordingResult
-from speckfarm_server.latency import Latency, decide, measure, merge
+from speckfarm_server.latency import Latency, decide, merge
 from speckfarm_server.recordings import Recordings, from_file, select_polarity
 
 # Output spikes of one job. They are held in memory (about 100 bytes each) until all is measured; a
 # chip's link carries fewer than a million per second.
 MAX_OUTPUTS = 10_000_000
-SHORTEST_RATED_S = 0.01  # a rate over less says nothing about what a core sustains
 
 
 class Cancelled(Exception):
@@ -78,6 +79,7 @@ class Attempt:
         self._activity: list[tuple[LayerActivity, ...]] = []
         self._exit_spikes = 0
         self._outputs = 0
+        self._lags_of: Lags = _lags_of(board, task.configuration)
 
     def run(self) -> Outcome:
         """Do it all; the order of the steps is the order of this function."""
@@ -86,7 +88,7 @@ class Attempt:
             file = _open_recordings(path)
             for number in range(len(file.offsets) - 1):
                 if not fresh and not self._task.configuration.keep_state:
-                    self._timed("reset", self._board.reset_state)
+                    self._timed("reset", self._reset)
                 fresh = False
                 self._progress("running", len(self._recordings))
                 self._run_one(digest, file, number)
@@ -97,19 +99,25 @@ class Attempt:
         """Write the configuration unless it is loaded; returns whether all state is zero now."""
         if self._task.configuration.digest == self._loaded:
             if self._task.configuration.keep_state:  # the first recording starts at zero
-                self._timed("reset", self._board.reset_state)
+                self._timed("reset", self._reset)
             return False
         self._progress("configuring", 0)
         self._timed("configure", lambda: self._board.configure(self._task.configuration))
         return True
 
+    def _reset(self) -> None:
+        self._board.reset_state()
+        self._lags_of.reset_state()
+
     def _run_one(self, digest: str, file: Recordings, number: int) -> None:
         raw = file.packed[file.offsets[number] : file.offsets[number + 1]]
         packed = select_polarity(raw, self._task.configuration.polarity)
         began = time.perf_counter()
-        output = _pool_exit(_join(self._watched(self._board.run(packed))), self._task.configuration)
+        output = join(list(self._watched(self._board.run(packed))))
         ran = time.perf_counter()
-        self._progress("running", len(self._recordings))  # sorting and measuring may take seconds
+        self._tell()  # sorting and measuring may take seconds
+        for _ in self._lags_of.prepare(packed):
+            self._tell()
         self._collect(digest, file, number, packed, output)
         self._stopwatch["run"] += (ran - began) * 1e3
         self._stopwatch["collect"] += (time.perf_counter() - ran) * 1e3
@@ -132,22 +140,11 @@ class Attempt:
     ) -> None:
         input_t_us = (packed >> np.uint64(TIME_SHIFT)).astype(np.int64)
         exit_layer = self._task.configuration.cores[-1].layer
-        lags: list[LayerLags] = []
-        monitored = [c.layer for c in self._task.configuration.cores if c.monitor_enable]
-        for layer in sorted(monitored, key=lambda layer: layer != exit_layer):
-            mine = output.layer == layer
-            measured = measure(
-                input_t_us=input_t_us,
-                output_t_us=output.t_us[mine],
-                cause=output.cause[mine],
-                method=self._board.method,
-            )
-            histogram = measured.histogram.to_bytes()
-            lags.append(LayerLags(layer=layer, latency=measured.latency, histogram=histogram))
-            if layer == exit_layer:
-                self._merged.append((measured.latency, measured.histogram))
-                self._lags += [measured.lags_us] if self._task.keep_lags else []
-        self._progress("running", len(self._recordings))
+        measurement = self._lags_of.measure(input_t_us, output, self._tell)
+        exit_lags = measurement.layers[exit_layer]
+        self._merged.append((exit_lags.latency, exit_lags.histogram))
+        self._lags += [exit_lags.lags_us] if self._task.keep_lags else []
+        output = pool_exit(in_time(output), self._task.configuration)
         at_exit = output.layer == exit_layer
         decision = decide(
             output_t_us=output.t_us[at_exit],
@@ -157,7 +154,7 @@ class Attempt:
         )
         self._exit_spikes += int(at_exit.sum())
         self._activity.append(self._board.activity())
-        self._spikes.append(_pack(output))
+        self._spikes.append(pack_output(output))
         self._recordings.append(
             RecordingResult(
                 recording=digest,
@@ -169,14 +166,15 @@ class Attempt:
                 output_events=len(output.t_us),
                 duration_us=int(input_t_us[-1] - input_t_us[0]),
                 decision_us=decision.decision_us,
-                lags=tuple(lags),
+                lags=_layer_lags(measurement),
+                overrun=measurement.overrun,
             )
         )
 
     def _outcome(self) -> Outcome:
         return Outcome(
             recordings=tuple(self._recordings),
-            layers=_add_up(self._activity, self._recordings, self._task.configuration),
+            layers=add_up(self._activity, self._recordings, self._task.configuration),
             spikes=b"".join(spikes.astype("<u8").tobytes() for spikes in self._spikes),
             lags=b"".join(lags.astype("<f8").tobytes() for lags in self._lags),
             exit_spikes=self._exit_spikes,
@@ -191,10 +189,25 @@ class Attempt:
             assumptions=self._board.assumptions,
         )
 
+    def _tell(self) -> None:
+        self._progress("running", len(self._recordings))
+
     def _timed(self, stage: str, step: Callable[[], None]) -> None:
         began = time.perf_counter()
         step()
         self._stopwatch[stage] += (time.perf_counter() - began) * 1e3
+
+
+def _lags_of(board: Board, configuration: Configuration) -> Lags:
+    kind = ExactLags if board.method == "exact" else EstimatedLags
+    return kind(board, configuration)
+
+
+def _layer_lags(measurement: Measurement) -> tuple[LayerLags, ...]:
+    return tuple(
+        LayerLags(layer=layer, latency=each.latency, histogram=each.histogram.to_bytes())
+        for layer, each in measurement.layers.items()
+    )
 
 
 @lru_cache(maxsize=8)
@@ -210,84 +223,3 @@ def _too_many_outputs() -> BoardFault:
         "ever has weights above its thresholds (see the findings of `check`)"
     )
     return BoardFault("TOO_MANY_OUTPUTS", text, ErrorClass.LIMIT, allowed=MAX_OUTPUTS)
-
-
-def _join(chunks: Iterator[Chunk]) -> Chunk:
-    """Put the chunks of one recording together, sorted by time, then layer, then as they came."""
-    parts = list(chunks)
-    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
-    order = np.lexsort((columns["layer"], columns["t_us"]))
-    return Chunk(**{name: column[order] for name, column in columns.items()})
-
-
-def _pool_exit(output: Chunk, configuration: Configuration) -> Chunk:
-    """Boards report spikes before pooling; a pooling after the last layer is the host's."""
-    last = configuration.cores[-1]
-    if last.exit_pooling == 1:
-        return output
-    divisor = np.where(output.layer == last.layer, last.exit_pooling, 1).astype(np.uint8)
-    return replace(output, y=output.y // divisor, x=output.x // divisor)
-
-
-_COLUMNS = ("t_us", "cause", "layer", "feature", "y", "x")
-
-
-def _pack(output: Chunk) -> PackedEvents:
-    packed: PackedEvents = (
-        np.floor(output.t_us).astype(np.uint64) << np.uint64(TIME_SHIFT)
-        | output.layer.astype(np.uint64) << np.uint64(LAYER_SHIFT)
-        | output.feature.astype(np.uint64) << np.uint64(FEATURE_SHIFT)
-        | output.y.astype(np.uint64) << np.uint64(Y_SHIFT)
-        | output.x.astype(np.uint64) << np.uint64(X_SHIFT)
-    )
-    return packed
-
-
-def _add_up(
-    activity: list[tuple[LayerActivity, ...]],
-    recordings: list[RecordingResult],
-    configuration: Configuration,
-) -> tuple[LayerActivity, ...]:
-    """Each layer's counts over all recordings, and its synaptic operations per second."""
-    chip = find_chip(configuration.chip)
-    cores = {core.layer: core for core in configuration.cores}
-    seconds = [recording.duration_us / 1e6 for recording in recordings]
-    return tuple(
-        _summed(items, seconds, cores[items[0].layer], chip)
-        for items in zip(*activity, strict=True)
-    )
-
-
-def _summed(
-    items: Sequence[LayerActivity], seconds: Sequence[float], core: CoreConfiguration, chip: Chip
-) -> LayerActivity:
-    arrived = sum(item.input_spikes for item in items)
-    total = LayerActivity(
-        layer=core.layer,
-        input_spikes=arrived,
-        output_spikes=sum(item.output_spikes for item in items),
-        synops=None,
-        synops_limit=chip.cores[core.core].synops_per_s,
-        saturated=_sum([item.saturated for item in items]),
-    )
-    if items[0].synops is None:
-        return total
-    synops = [item.synops or 0 for item in items]
-    rates = [
-        ops / time_s
-        for ops, time_s in zip(synops, seconds, strict=True)
-        if time_s >= SHORTEST_RATED_S
-    ]
-    return replace(
-        total,
-        synops=sum(synops),
-        synops_formula=arrived * synops_per_event(core),
-        synops_per_s=sum(synops) / sum(seconds) if sum(seconds) > 0 else None,
-        peak_synops_per_s=max(rates, default=None),
-    )
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    """None if one is not known."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None

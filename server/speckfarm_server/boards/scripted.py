@@ -87,6 +87,9 @@ class ScriptedBoard:
             for layer in range(self._layers)
         )
 
+    def held_back(self) -> None:
+        """Not known: nothing is computed."""
+
     def health(self) -> str:
         """Always well."""
         return ""

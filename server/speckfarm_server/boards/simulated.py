@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+import numpy as np
+
 from speckfarm.events import PackedEvents
-from speckfarm_server.boards.board import Chunk
+from speckfarm_server.boards.board import Chunk, HeldBack
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import LayerActivity
@@ -70,6 +72,11 @@ class SimulatedBoard:
             )
             for layer in range(len(activity.synops))
         )
+
+    def held_back(self) -> HeldBack:
+        """Exact, of the last recording."""
+        activity = self._configured().activity
+        return HeldBack(latest_us=activity.held_back_us, busiest=int(np.argmax(activity.served_us)))
 
     def health(self) -> str:
         """A computed board has nothing that breaks."""

@@ -1,0 +1,81 @@
+"""Lags and the overrun verdict of a board that does not know what caused an output.
+
+A twin whose cores take no time runs each recording beside the board; estimate.py and overrun.py
+compare. No such board has been tried yet; tests use a twin whose constants are hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from speckfarm.events import PackedEvents
+from speckfarm_server.align import Outputs, address
+from speckfarm_server.boards.board import Board, Chunk
+from speckfarm_server.boards.lags import Measurement, monitored
+from speckfarm_server.configuration import Configuration
+from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.estimate import Track, track
+from speckfarm_server.histogram import Int64Array
+from speckfarm_server.latency import Measured, measure
+from speckfarm_server.overrun import judge
+from speckfarm_server.unloaded import UnloadedTwin
+
+
+class EstimatedLags:
+    """Of a real board."""
+
+    def __init__(self, board: Board, configuration: Configuration) -> None:
+        self._method = board.method
+        self._configuration = configuration
+        try:
+            self._twin = UnloadedTwin(configuration)
+        except ValueError as error:
+            message = f"The twin that predicts outputs cannot run this configuration: {error}"
+            raise BoardFault("TWIN_REFUSED", message, ErrorClass.JOB, found=error) from error
+
+    def reset_state(self) -> None:
+        """Keep in step with the board."""
+        self._twin.reset_state()
+
+    def prepare(self, packed: PackedEvents) -> Iterator[None]:
+        """Run the recording without the time that cores take."""
+        return self._twin.run(packed)
+
+    def measure(
+        self, input_t_us: Int64Array, output: Chunk, progress: Callable[[], None]
+    ) -> Measurement:
+        """Lags by the prediction, and the verdict on how they grow."""
+        unloaded = self._twin.result
+        layers: dict[int, Measured] = {}
+        tracks: list[Track] = []
+        for layer in monitored(self._configuration):
+            mine = output.layer == layer
+            outputs = Outputs(
+                t_us=output.t_us[mine],
+                address=address(output.feature[mine], output.y[mine], output.x[mine]),
+            )
+            predicted, cause = unloaded.of(layer)
+            found = track(layer, outputs, predicted, cause, unloaded.demand)
+            layers[layer] = self._measured(input_t_us, outputs, cause, found)
+            tracks += [] if found is None else [found]
+            progress()
+        return Measurement(layers=layers, overrun=judge(tracks, unloaded.demand))
+
+    def _measured(
+        self, input_t_us: Int64Array, outputs: Outputs, cause: Int64Array, found: Track | None
+    ) -> Measured:
+        in_time = np.argsort(outputs.t_us, kind="stable")  # the order in which spikes are kept
+        output_t_us, causes = outputs.t_us[in_time], np.full(len(in_time), -1)
+        if found is not None:
+            causes = cause[found.places[in_time]]
+            on_clock_us = input_t_us[causes] + found.lags_us[in_time]
+            output_t_us = np.where(causes >= 0, on_clock_us, output_t_us)
+        return measure(
+            input_t_us=input_t_us,
+            output_t_us=output_t_us,
+            cause=causes,
+            method=self._method,
+            error_us=None if found is None else found.error_us,
+        )

@@ -1,0 +1,108 @@
+"""A board that hides what it knows: a twin of other constants that, as a real one, tells no cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from speckfarm.events import PackedEvents
+from speckfarm_server.boards.board import Chunk
+from speckfarm_server.configuration import Configuration
+from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
+from speckfarm_server.twin.twin import Twin
+from tests.twin_builders import chip, core, to
+
+
+def hidden(rate: float, **changes: object) -> Assumptions:
+    """A chip whose cores do `rate` times what the table of chips says."""
+    return replace(ASSUMPTIONS, rate_factors=(rate,) * 9, **changes)  # type: ignore[arg-type]
+
+
+class HiddenBoard:
+    """Its clock is `offset_us` ahead, stamps are whole us and scatter; some outputs are lost."""
+
+    method = "estimated"
+    assumptions = ""
+
+    def __init__(
+        self, assumptions: Assumptions, *, offset_us: float = 321.0, lost: float = 0.05
+    ) -> None:
+        self._assumptions = assumptions
+        self._offset_us = offset_us
+        self._lost = lost
+        self._rng = np.random.default_rng(7)
+        self._twin: Twin | None = None
+        self.held_back_us: list[float] = []  # of each recording: the truth
+        self.lags_us: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+
+    def configure(self, configuration: Configuration) -> None:
+        self._twin = Twin(configuration, assumptions=self._assumptions)
+
+    def reset_state(self) -> None:
+        assert self._twin is not None
+        self._twin.reset_state()
+
+    def run(self, packed: PackedEvents) -> Iterator[Chunk]:
+        assert self._twin is not None
+        self._twin.start_recording()
+        outputs = self._twin.run(packed)
+        outputs = outputs[self._rng.random(len(outputs)) >= self._lost]
+        t_us = outputs["t_ns"] / 1000
+        self.lags_us.append(t_us - (packed >> np.uint64(28)).astype(float)[outputs["cause"]])
+        self.held_back_us.append(self._twin.activity.held_back_us)
+        yield Chunk(
+            t_us=np.floor(t_us + self._offset_us + self._rng.uniform(-3, 3, len(t_us))),
+            cause=np.full(len(outputs), -1),
+            layer=outputs["layer"],
+            feature=outputs["feature"],
+            y=outputs["y"],
+            x=outputs["x"],
+        )
+
+    def activity(self) -> tuple[LayerActivity, ...]:
+        assert self._twin is not None
+        counts = range(len(self._twin.activity.synops))
+        return tuple(
+            LayerActivity(layer=layer, input_spikes=0, output_spikes=0, synops=None)
+            for layer in counts
+        )
+
+    def held_back(self) -> None:
+        """A real board cannot tell."""
+
+    def health(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        pass
+
+
+def two_layers(*, monitor: bool = False) -> Configuration:
+    """16 x 16 pixels, then 8 features and 4: the first core has eight times as much to do."""
+    rng = np.random.default_rng(3)
+    first = core(
+        rng.integers(-40, 100, (8, 1, 5, 5)), (16, 16), core=3, padding=(2, 2),
+        threshold_high=3000, threshold_low=-3000, destinations=to(4), monitor_enable=monitor,
+    )  # fmt: skip
+    second = core(
+        rng.integers(-40, 100, (4, 8, 3, 3)), (16, 16), core=4, layer=1, padding=(1, 1),
+        threshold_high=600, threshold_low=-600,
+    )  # fmt: skip
+    return chip(first, second)
+
+
+def events_at(t_us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> PackedEvents:
+    """Events at these times, anywhere on 16 x 16 pixels."""
+    rng = np.random.default_rng(5)
+    y, x = rng.integers(0, 16, (2, len(t_us))).astype(np.uint64)
+    packed: PackedEvents = t_us.astype(np.uint64) << np.uint64(28) | y << np.uint64(7) | x
+    return packed
+
+
+def steady(count: int, duration_us: int) -> PackedEvents:
+    """Events at random times."""
+    times = np.random.default_rng(4).integers(0, duration_us, count)
+    return events_at(np.sort(times))
