@@ -14,8 +14,9 @@ from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.demand import Demand
 from speckfarm_server.histogram import FloatArray, Int64Array
+from speckfarm_server.twin.arrivals import NS_PER_US
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, UNLOADED
-from speckfarm_server.twin.twin import NO_OUTPUT, NS_PER_US, Twin
+from speckfarm_server.twin.twin import NO_OUTPUT, Twin
 
 SLICES = 256  # at most; the demand is known after each
 LEAST_SLICE = 16  # events

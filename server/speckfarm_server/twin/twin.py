@@ -20,7 +20,7 @@ from speckfarm_server.twin.graph import find_sources
 from speckfarm_server.twin.machine import NO_SPIKES, Machine
 from speckfarm_server.twin.preprocess import Int64Array, preprocess
 from speckfarm_server.twin.readout import readout_for
-from speckfarm_server.twin.records import SPIKE_DTYPE
+from speckfarm_server.twin.records import Q20, SPIKE_DTYPE
 
 # Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer,
 # feature, y, x.
@@ -39,6 +39,7 @@ class Activity:
     output_spikes: Int64Array  # fired, before decimator and pooling
     synops: Int64Array  # neuron updates by spikes; those of leak ticks are not counted
     saturated: Int64Array  # neuron updates that 16 bits could not hold
+    served_us: FloatArray  # time spent on spikes and ticks, rounded once instead of once each
     stalled_us: FloatArray  # time for which its spikes found no room
     load: Int64Array  # (layers, bins) neuron updates, those of ticks included
     bin_us: float  # width of a bin of `load`; the first begins with the first event
@@ -139,12 +140,21 @@ class Twin:
             output_spikes=cores["output_spikes"].copy(),
             synops=load.sum(axis=1) - cores["ticks"] * cores["neurons"],
             saturated=cores["saturated"].copy(),
+            served_us=self._served_ns(load) / NS_PER_US,
             stalled_us=cores["stalled_ns"] / NS_PER_US,
             load=load[:, : max(0, bins)],
             bin_us=(1 << int(flow["bin_log2"])) / NS_PER_US,
             held_back_us=float(flow["held_back_ns"]) / NS_PER_US,
             held_back_events=int(flow["held_back_events"]),
         )
+
+    def _served_ns(self, load: Int64Array) -> Int64Array:
+        cores = self._machine.cores
+        services = cores["input_spikes"] + cores["ticks"]
+        served_ns: Int64Array = (load.sum(axis=1) * cores["op_ns_q20"] >> Q20) + (
+            cores["fixed_ns"] * services
+        )
+        return served_ns
 
     def neurons(self, layer: int) -> Int16Array:
         """A copy of a layer's neurons, (f, h, w)."""
