@@ -183,7 +183,7 @@ def _monitored(rng: np.random.Generator, configuration: Configuration) -> Config
     """The exit layer alone, or inner layers as well."""
     share = rng.choice([0.0, 0.0, 0.5, 1.0])
     cores = [
-        replace(core, monitor_enable=core is configuration.cores[-1] or rng.random() < share)
+        replace(core, monitor_enable=core is configuration.cores[-1] or bool(rng.random() < share))
         for core in configuration.cores
     ]
     return replace(configuration, cores=tuple(cores))

@@ -127,6 +127,7 @@ def _peak_mib(process_id: int) -> float:
 
 def _work(path: Path, seconds: float, connection: Connection) -> None:
     """Be a board: run the recording whenever told to, answer with clock and CPU time in s."""
+    os.setsid()  # Linux may share processor time out by session, not by process
     events = _recording(path, seconds)
     twin = Twin(load_model(path).configuration)
     run_twin(twin, [events])

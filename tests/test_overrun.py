@@ -10,6 +10,7 @@ import pytest
 
 from speckfarm.events import PackedEvents
 from speckfarm_server.align import Outputs, address
+from speckfarm_server.bottleneck import find_bottleneck
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.estimate import Track, track
 from speckfarm_server.overrun import Overrun, Verdict, judge, judge_exactly
@@ -175,6 +176,15 @@ def test_a_simulated_board_is_judged_by_what_it_knows() -> None:
     assert (healthy.verdict, healthy.confidence, healthy.layer) == (Verdict.HEALTHY, 1.0, None)
     assert judge_exactly(5.0, 0.0, suspect).verdict is Verdict.INCONCLUSIVE
     assert judge_exactly(0.0, 0.0, suspect).verdict is Verdict.HEALTHY
+
+
+def test_a_bottleneck_is_named_though_causes_swap_places() -> None:
+    demand = unloaded(two_layers(), steady(5000, DURATION_US)).demand
+
+    found = find_bottleneck(demand, np.array([900.0, 800.0]), np.array([1e5, 1.1e5]))
+
+    assert found.layer in (0, 1)
+    assert not found.fits or found.rate < 0.1
 
 
 def test_demand_grows_with_the_events_and_ends_with_the_twins_own_counts() -> None:

@@ -39,7 +39,7 @@ def find_bottleneck(demand: Demand, event: FloatArray, at_us: FloatArray) -> Bot
     arrived, synops_us = demand.at(demand.arrivals, event), demand.at(demand.synops_us, event)
     spent_us = max(1.0, float(at_us[-1] - at_us[0]))
     left_us = spent_us - demand.fixed_us * (arrived[:, -1] - arrived[:, 0])
-    needed_us = synops_us[:, -1] - synops_us[:, 0]
+    needed_us = np.maximum(0, synops_us[:, -1] - synops_us[:, 0])  # causes may swap places
     rates = np.where(left_us > needed_us / FASTEST, needed_us / np.maximum(left_us, 1e-9), FASTEST)
     layer = _busiest(rates, demand)
     rate = max(float(rates[layer]), 1e-9)
