@@ -382,7 +382,14 @@ def found(reason: str, layer: int | None, **metadata: str) -> Finding:
 def test_the_suspect_is_read_from_the_findings(
     findings: list[Finding], wanted: Overrun | None
 ) -> None:
-    assert overrun_of(findings, [RATED]) == wanted
+    assert overrun_of(findings, [RATED], is_judged=True) == wanted
+
+
+def test_a_rate_above_a_believed_limit_is_no_overrun_where_a_verdict_says_so() -> None:
+    above = found("SYNOPS_ABOVE_LIMIT", 0, peak_synops_per_s="9", synops_limit_per_s="1")
+
+    assert overrun_of([above], [RATED], is_judged=True) is None
+    assert overrun_of([above], [RATED], is_judged=False) == Overrun(layer=0, excess=9.0)
 
 
 def test_the_command_shows_every_run_and_what_to_paste(

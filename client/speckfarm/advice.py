@@ -108,14 +108,16 @@ class Advice:
         return _TEXTS[self.verdict](self)
 
 
-def overrun_of(findings: Sequence[Finding], layers: Sequence[LayerActivity]) -> Overrun | None:
-    """What a run says of its cores: the verdict on bandwidth, else a rate above a core's limit.
+def overrun_of(
+    findings: Sequence[Finding], layers: Sequence[LayerActivity], *, is_judged: bool
+) -> Overrun | None:
+    """What a run says of its cores: the verdict on bandwidth; not judged, a rate above a limit.
 
     Of several suspects the one with the largest excess; without a layer, the busiest.
     """
-    found = [each for each in findings if each.reason == "BANDWIDTH_EXCEEDED"] or [
-        each for each in findings if each.reason == "SYNOPS_ABOVE_LIMIT"
-    ]
+    found = [each for each in findings if each.reason == "BANDWIDTH_EXCEEDED"]
+    if not found and not is_judged:  # limits are beliefs, a verdict is measured
+        found = [each for each in findings if each.reason == "SYNOPS_ABOVE_LIMIT"]
     if not found:
         return None
     excess, layer = max(
@@ -124,11 +126,17 @@ def overrun_of(findings: Sequence[Finding], layers: Sequence[LayerActivity]) -> 
     return Overrun(layer=_busiest(layers) if layer is None else layer, excess=excess)
 
 
+def overrun_in(result: Result) -> Overrun | None:
+    """The same of a whole result."""
+    is_judged = any(each.overrun is not None for each in result.recordings)
+    return overrun_of(result.findings, result.layers, is_judged=is_judged)
+
+
 def step_of(
     result: Result, *, decimator: Mapping[int, int], reset: str | None, is_search: bool
 ) -> AdviceStep:
     """A run as a step of the search."""
-    overrun = overrun_of(result.findings, result.layers)
+    overrun = overrun_in(result)
     busiest = _busiest(result.layers)
     layer = None if busiest is None else next(x for x in result.layers if x.layer == busiest)
     drifts = [each.latency.drift_us_per_s for each in result.recordings]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from speckfarm.advice import Advice, AdviceStep, overrun_of, step_of
+from speckfarm.advice import Advice, AdviceStep, overrun_in, step_of
 from speckfarm.create import create_job
 from speckfarm.decimation import Overrun, find_least, most_runs
 from speckfarm.errors import BadRequest
@@ -98,7 +98,7 @@ class Runs:
                 is_search=True,
             )
         )
-        return overrun_of(result.findings, result.layers)
+        return overrun_in(result)
 
     def compare_resets(self, decimator: Mapping[int, int]) -> None:
         """Run with each reset mode that was not asked for."""
