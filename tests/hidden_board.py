@@ -1,4 +1,4 @@
-"""A board that hides what it knows: a twin of other constants that, as a real one, tells no cause."""
+"""A board that hides what it knows: a twin of other constants that tells no causes."""
 
 from __future__ import annotations
 

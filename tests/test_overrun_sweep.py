@@ -1,4 +1,4 @@
-"""A slice of the sweep that proves the overrun verdict; benchmarks/overrun_sweep.py runs all of it."""
+"""A slice of benchmarks/overrun_sweep.py, which proves the overrun verdict."""
 
 from __future__ import annotations
 

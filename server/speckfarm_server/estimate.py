@@ -78,13 +78,12 @@ def track(
     low, high = _stretch(curve_us)
     mine = slice(low, high + 1)
     bottleneck = find_bottleneck(demand, pairs.event[mine], (pairs.cause_us + curve_us)[mine])
-    quickest = float(pairs.event[np.argmin(curve_us)])
-    waited_us = 0.0 if is_level else _waited(quickest, bottleneck, demand)
+    waited_us = 0.0 if is_level else _waited(pairs.event[np.argmin(curve_us)], bottleneck, demand)
     transit_us = _transit(layer, demand)
     zero_us = floor_us - waited_us - transit_us
     error_us = _error(pairs, curve_us - floor_us, bottleneck, noise_us) + transit_us
-    if not is_level:
-        unseen = float(pairs.event[0] / demand.event[-1])  # events before the first output
+    if not is_level:  # events before the first output are unseen
+        unseen = float(pairs.event[0] / demand.event[-1])
         error_us += UNSURE_WAIT * waited_us + unseen / 2 * float(curve_us[high] - floor_us)
     return Track(
         layer=layer,
