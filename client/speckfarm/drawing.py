@@ -138,7 +138,7 @@ def draw_raster(axes: Axes, found: Raster) -> None:
     )
     answer = "no prediction" if found.prediction < 0 else f"predicted {found.prediction}"
     label = "" if found.label is None else f", label {found.label}"
-    axes.set_title(f"Output spikes, {answer}{label}")
+    axes.set_title(f"Spikes, {answer}{label}")  # short, for the legend is beside it
     axes.set_xlabel("time (ms)")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, borderpad=0.0)
 
