@@ -1,4 +1,4 @@
-"""`speckfarm-server`: serve, user add|list|revoke, migrate."""
+"""`speckfarm-server`: serve, user add|list|revoke, migrate, backup, doctor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from speckfarm_server.config import FarmConfig, load
 from speckfarm_server.errors import FarmError
@@ -30,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for noisy in ("alembic", "numba"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        config = _config(options)
-        options.command(config, options)
+        return int(options.command(options) or 0)
     except ModuleNotFoundError as error:
         text = f"{error.name} is not installed; the server needs pip install 'speckfarm[server]'"
         print(f"speckfarm-server: {text}", file=sys.stderr)
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FarmError as error:
         print(f"speckfarm-server: {error.message} [{error.reason}]", file=sys.stderr)
         return 1
-    return 0
 
 
-def serve(config: FarmConfig, _options: argparse.Namespace) -> None:
+def serve(options: argparse.Namespace) -> None:
     """Run the server until it is told to stop."""
+    config = _config(options)
     gc.set_threshold(GC_THRESHOLD)
     import uvloop
 
@@ -52,39 +52,59 @@ def serve(config: FarmConfig, _options: argparse.Namespace) -> None:
     uvloop.run(serve_farm(config))
 
 
-def migrate(config: FarmConfig, _options: argparse.Namespace) -> None:
+def migrate(options: argparse.Namespace) -> None:
     """Bring the database to this version's schema."""
-    _open_database(config)
+    _open_database(_config(options))
     print("the database is up to date")
 
 
-def add_user(config: FarmConfig, options: argparse.Namespace) -> None:
+def add_user(options: argparse.Namespace) -> None:
     """Create a user and print the token, once."""
     from speckfarm_server.store import users
 
-    with _open_database(config).begin() as connection:
+    with _open_database(_config(options)).begin() as connection:
         token = users.add_user(connection, options.name)
     print(token)
     print("Shown once: give it to the user, for `speckfarm login HOST:PORT`.", file=sys.stderr)
 
 
-def list_users(config: FarmConfig, _options: argparse.Namespace) -> None:
+def list_users(options: argparse.Namespace) -> None:
     """Print all users."""
     from speckfarm_server.store import users
 
-    with _open_database(config).begin() as connection:
+    with _open_database(_config(options)).begin() as connection:
         for user in users.list_users(connection):
             since = datetime.fromtimestamp(user.created_us / 1e6).isoformat(" ", "minutes")
             print(f"{user.name:<32} since {since}{'' if user.revoked_us is None else '  revoked'}")
 
 
-def revoke_user(config: FarmConfig, options: argparse.Namespace) -> None:
+def revoke_user(options: argparse.Namespace) -> None:
     """Refuse all tokens of a user; a running server does so within a second."""
     from speckfarm_server.store import users
 
-    with _open_database(config).begin() as connection:
+    with _open_database(_config(options)).begin() as connection:
         users.revoke_user(connection, options.name)
     print(f"all tokens of {options.name} are revoked")
+
+
+def back_up(options: argparse.Namespace) -> None:
+    """Copy the data folder of a server that may be running, and print where it is."""
+    from speckfarm_server import backup
+
+    data = _config(options).data_folder
+    target = options.to or data / "backups"
+    made = backup.back_up(data, target, config=options.config, keep=options.keep)
+    print(f"{made.folder}: database, {made.blobs} blobs ({made.new_blobs} of them new)")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print what is right and wrong with this host; 1 if anything is wrong."""
+    from speckfarm_server.doctor.examine import examine
+    from speckfarm_server.doctor.line import as_json, as_text, is_healthy
+
+    lines = examine(lambda: _config(options), options.config)
+    print(as_json(lines) if options.output == "json" else as_text(lines))
+    return 0 if is_healthy(lines) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=serve)
     command = commands.add_parser("migrate", parents=[common], help="update the database's schema")
     command.set_defaults(command=migrate)
+    _add_upkeep(commands, common)
     user = commands.add_parser("user", help="who may use the farm")
     actions = user.add_subparsers(required=True, metavar="ACTION")
     for name, action, text in (
@@ -115,6 +136,25 @@ def _parser() -> argparse.ArgumentParser:
     command = actions.add_parser("list", parents=[common], help="print all users")
     command.set_defaults(command=list_users)
     return parser
+
+
+def _add_upkeep(commands: Any, common: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "backup", parents=[common], help="copy the data folder; the server may run"
+    )
+    command.add_argument(
+        "--to", type=Path, help="folder that gets the new backup; default: backups in the data"
+    )
+    command.add_argument(
+        "--keep", type=int, default=7, help="how many of the newest stay; default 7"
+    )
+    command.set_defaults(command=back_up)
+    command = commands.add_parser(
+        "doctor", parents=[common], help="tell whether this host can run a farm, and what to do"
+    )
+    command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    command.add_argument("--listen", help="as for serve")
+    command.set_defaults(command=doctor)
 
 
 def _config(options: argparse.Namespace) -> FarmConfig:

@@ -19,6 +19,8 @@ else:
     import tomli as tomllib
 
 MI = 1024 * 1024
+MAX_PORT = 65535
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,20 @@ class FarmConfig:
     def data_folder(self) -> Path:
         """Where everything is kept."""
         return Path(self.data) if self.data else default_data_folder()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`; BadInput CONFIG_LISTEN_INVALID."""
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > MAX_PORT:
+            text = f"listen is {self.listen!r}; wanted: HOST:PORT, port up to {MAX_PORT}"
+            raise BadInput("CONFIG_LISTEN_INVALID", text, found=self.listen)
+        return host, int(port)
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the server needs a certificate: beyond loopback, and where one is given."""
+        return self.address[0] not in LOOPBACK or bool(self.tls.certificate)
 
 
 def default_data_folder() -> Path:

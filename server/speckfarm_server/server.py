@@ -52,8 +52,6 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a result with 100,000 recordings; bytes travel in chunks
 STOP_GRACE_S = 2.0
 LOCAL_USER = "local"
-MAX_PORT = 65535
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port is refused, not mixed in
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -135,12 +133,9 @@ class Server:
         self._lock.close()
 
     def _bind(self, server: grpc.aio.Server) -> tuple[str, Certificate | None]:
-        host, _, port = self._config.listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > MAX_PORT:
-            text = f"listen is {self._config.listen!r}; wanted: HOST:PORT, port up to 65535"
-            raise BadInput("CONFIG_LISTEN_INVALID", text, found=self._config.listen)
+        host, _ = self._config.address
         certificate = None
-        if host not in LOOPBACK or self._config.tls.certificate:
+        if self._config.uses_tls:
             certificate = load_certificate(self._config.tls, self._folder / "tls")
         try:
             if certificate is None:

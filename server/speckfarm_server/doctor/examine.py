@@ -1,0 +1,76 @@
+"""All checks, in the order in which a server would meet the faults."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from speckfarm_server.config import FarmConfig
+from speckfarm_server.doctor import clock, data, reach, software, usb
+from speckfarm_server.doctor.line import Line, ok, wrong
+from speckfarm_server.errors import FarmError
+
+KINDS_WITHOUT_HARDWARE = ("simulated", "scripted")
+
+
+def examine(read_config: Callable[[], FarmConfig], file: Path | None) -> list[Line]:
+    """Look at this host; `read_config` gives what a server would use, `file` is farm.toml."""
+    python = tuple(sys.version_info[:3])
+    names = [each.name for each in software.REQUIREMENTS]
+    lines = [software.judge_python(python)]
+    lines += software.judge_packages(software.find_packages(names), python)
+    try:
+        config = read_config()
+        _ = config.address
+    except FarmError as error:  # what the file would say is not known: only the host is left
+        told = wrong("config", f"{error.message} [{error.reason}]", "Correct it in farm.toml")
+        return [*lines, told, *_hardware(needed=False), clock.judge_clock(clock.find_clock(), None)]
+    lines.append(ok("config", f"{file or 'no farm.toml: the defaults'}, {_boards(config)}"))
+    lines += _hardware(needed=any(b.kind not in KINDS_WITHOUT_HARDWARE for b in config.boards))
+    lines.append(clock.judge_clock(clock.find_clock(), _written_s(config.data_folder)))
+    return [*lines, *_data(config)]
+
+
+def _hardware(*, needed: bool) -> Iterator[Line]:
+    yield software.judge_samna(software.find_samna(sys.path), needed=needed)
+    has_bus = usb.NODES.is_dir()
+    yield usb.judge_devices(usb.find_devices(), has_bus=has_bus, needed=needed)
+    yield usb.judge_rules(usb.find_rules(), needed=needed)
+
+
+def _data(config: FarmConfig) -> Iterator[Line]:
+    folder = data.find_folder(config.data_folder)
+    yield from data.judge_folder(folder, data.user_name(os.geteuid()))
+    if not folder.is_writable:  # nothing below it can be told
+        return
+    is_held = folder.exists and data.find_lock(folder.path)
+    if folder.exists:
+        yield data.judge_fsync(data.find_fsync_ms(folder.path))
+        yield data.judge_lock(is_held=is_held)
+    yield from _needing_packages(config, folder.path)
+    yield reach.judge_port(reach.find_port(*config.address, folder.path), is_held=is_held)
+
+
+def _needing_packages(config: FarmConfig, folder: Path) -> Iterator[Line]:
+    """Checks that need sqlalchemy or cryptography; without them, `packages` has said so."""
+    try:
+        from speckfarm_server.store.database import HEAD
+
+        yield data.judge_database(data.find_database(folder), HEAD)
+        found = reach.find_certificate(config.tls, folder / "tls") if config.uses_tls else None
+        yield reach.judge_certificate(found, datetime.now(timezone.utc))
+    except ModuleNotFoundError as error:
+        yield wrong("packages", f"{error.name} cannot be imported", "Install it first; see above")
+
+
+def _written_s(folder: Path) -> float | None:
+    """When the database was written last."""
+    files = [each for each in (folder / "farm.db", folder / "farm.db-wal") if os.path.exists(each)]
+    return max((each.stat().st_mtime for each in files), default=None)
+
+
+def _boards(config: FarmConfig) -> str:
+    return ", ".join(f"{board.id} ({board.kind} {board.chip})" for board in config.boards)
