@@ -22,7 +22,7 @@ GC_THRESHOLD = 20_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command; returns its exit code: 0 done, 1 refused, 2 usage."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it says to people, errors say better
     os.umask(0o077)  # data, tokens and keys are this OS user's
     logging.basicConfig(
@@ -107,7 +107,8 @@ def doctor(options: argparse.Namespace) -> int:
     return 0 if is_healthy(lines) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """What the command understands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--config", type=Path, help="farm.toml; default: built-in defaults")
     common.add_argument("--data", help="data folder; default: the user's data folder")

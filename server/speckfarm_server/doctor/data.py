@@ -67,7 +67,7 @@ def find_folder(path: Path) -> Folder:
         owner=user_name(status.st_uid),
         is_writable=os.access(place, os.R_OK | os.W_OK | os.X_OK),
         is_private=not status.st_mode & 0o077,
-        filesystem=_filesystem(place, Path("/proc/self/mounts")),
+        filesystem=filesystem_of(place, Path("/proc/self/mounts")),
         free_bytes=shutil.disk_usage(place).free,
     )
 
@@ -150,8 +150,7 @@ def judge_database(found: Database, head: str) -> Line:
     if found.damage:
         return wrong("database", f"damaged: {found.damage}", "Stop the server, restore a backup")
     if found.revision is None:
-        text = "farm.db has no schema"
-        return wrong("database", text, "It is not a farm's; restore a backup, or give --data")
+        return note("database", "without any tables; the next start makes them")
     if found.revision == head:
         return ok("database", f"sound, schema {head}")
     if found.revision < head:
@@ -187,7 +186,7 @@ def _timed_writes(file: int) -> Iterator[float]:
         yield (time.perf_counter() - begin) * 1e3
 
 
-def _filesystem(place: Path, mounts: Path) -> str:
+def filesystem_of(place: Path, mounts: Path) -> str:
     """Type of the longest mount point that `place` lies below."""
     if not mounts.is_file():
         return ""
