@@ -204,7 +204,10 @@ class ReferenceTwin:
             elif is_leave:
                 self.leave(self.by_layer[place - 1], now_ns)
             else:
-                self.by_layer[place - 1].start(now_ns, horizon_ns)
+                core = self.by_layer[place - 1]
+                core.start(now_ns, horizon_ns)
+                if not self.ways([core.core]):
+                    self.let_all_go(core)
 
     def moments(self, now_ns: int, horizon_ns: float) -> list[tuple[int, bool, int, int]]:
         """All that could happen next: time, whether a spike leaves, since when it wants to, place.
@@ -233,8 +236,17 @@ class ReferenceTwin:
         spike = core.leaving[0].spike
         self.deliver(spike, self.ways([core.core]), now_ns)
         core.let_go(now_ns)
+        self.see(core, now_ns, spike)
+
+    def let_all_go(self, core: ReferenceCore) -> None:
+        """Nothing holds up the spikes of a core that feeds none, and it need not wait for them."""
+        for leaving in core.leaving:
+            self.see(core, *leaving)
+        core.leaving = []
+
+    def see(self, core: ReferenceCore, leaves_ns: int, spike: Spike) -> None:
         if core.core.monitor_enable:
-            self.outputs.append((now_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
+            self.outputs.append((leaves_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
 
     def ways(self, source: list[CoreConfiguration]) -> list[Destination]:
         """Where spikes of a core, or of the input if none is given, go."""
