@@ -122,7 +122,7 @@ def _lanes_below(builder: Any, count: Any, part: int) -> Any:
         lanes = builder.lshr(all_ones, ir.Constant(I64, part * LANES))
         bits = builder.trunc(lanes, ir.IntType(LANES))
         return builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
-    numbers = ir.Constant(ir.VectorType(I16, LANES), range(part * LANES, (part + 1) * LANES))
+    numbers = ir.Constant(ir.VectorType(I16, LANES), list(range(part * LANES, (part + 1) * LANES)))
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, I16)))
 
 
