@@ -53,7 +53,7 @@ def test_a_recording_may_be_cut_anywhere(case, buffer, data):
     expected = whole.run(packed)
     found = run_cut(cut, packed, cuts)
 
-    assert found[np.lexsort((found["layer"], found["t_ns"]))].tolist() == expected.tolist()
+    assert np.array_equal(found[np.lexsort((found["layer"], found["t_ns"]))], expected)
     for layer in range(len(configuration.cores)):
         assert (np.diff(found["t_ns"][found["layer"] == layer]) >= 0).all()
         assert (cut.neurons(layer) == whole.neurons(layer)).all()
