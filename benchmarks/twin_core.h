@@ -13,11 +13,10 @@
 
 enum { COORDINATES = 256, Q20 = 20 };
 
+/* Two words: what is stored in parts and loaded whole waits until the parts are in the cache. */
 typedef struct {
     int64_t t_ns;
-    int32_t cause; /* index of the input event */
-    uint16_t feature;
-    uint8_t y, x;
+    uint64_t origin; /* cause << 32 | feature << 16 | y << 8 | x; cause: index of the input event */
 } Spike;
 
 /* What an arrival at one row of the map before pooling reaches. */
@@ -75,18 +74,25 @@ typedef struct {
 typedef struct {
     Core *core;
     Spike *end;      /* behind the last spike sent */
-    Spike spike;     /* its cause and its row */
+    uint64_t origin; /* cause, row and first column of its spikes */
     int64_t done_ns; /* when a spike of no operation would be sent */
     int64_t done;    /* operations before this row */
-    int32_t x;       /* of the row's first neuron */
 } Service;
 
 static inline int64_t larger(int64_t one, int64_t other) { return one > other ? one : other; }
 
+static inline uint64_t y_of(Spike spike) { return spike.origin >> 8 & 255; }
+static inline uint64_t x_of(Spike spike) { return spike.origin & 255; }
+
+/* The input feature of a core at which a spike arrives. */
+static inline int64_t feature_at(const Core *core, Spike spike) {
+    return (int64_t)(spike.origin >> 16 & 0xffff) + core->feature_shift;
+}
+
 /* Whether a spike falls on a core's map, not on the rest that pooling does not divide. */
-static inline int is_inside(const Core *core, const Spike *spike) {
-    return core->reach_y[spike->y].rows >= 0 && core->reach_x[spike->x].lanes >= 0 &&
-           spike->feature + core->feature_shift < core->in_features;
+static inline int is_inside(const Core *core, Spike spike) {
+    return core->reach_y[y_of(spike)].rows >= 0 && core->reach_x[x_of(spike)].lanes >= 0 &&
+           feature_at(core, spike) < core->in_features;
 }
 
 static inline Rule rule_of(const Core *core) {
@@ -104,10 +110,8 @@ static inline void send(Service *s, uint32_t fired, int lane) {
         if (--core->until_pass)
             continue;
         core->until_pass = core->decimator;
-        *s->end = s->spike;
         s->end->t_ns = s->done_ns + ((s->done + at + 1) * core->op_ns_q20 >> Q20);
-        s->end->x = (uint8_t)(s->x + (int32_t)(at / features));
-        s->end->feature = (uint16_t)(at % features);
+        s->end->origin = s->origin + (at % features << 16) + at / features;
         s->end++;
     }
 }
@@ -137,23 +141,20 @@ static inline void add_run(Service *s, int16_t *state, const int8_t *weights, in
 /* Serve an arrival on the map; what fires goes to `s->end`, `send_ns` after the core started. */
 static inline void serve(Service *s, Spike arrival, int64_t start_ns, int64_t send_ns, Rule rule) {
     Core *core = s->core;
-    ReachY ys = core->reach_y[arrival.y];
-    ReachX xs = core->reach_x[arrival.x];
-    int64_t feature = arrival.feature + core->feature_shift;
+    ReachY ys = core->reach_y[y_of(arrival)];
+    ReachX xs = core->reach_x[x_of(arrival)];
     s->done_ns = start_ns + send_ns;
     s->done = 0;
-    s->x = xs.x;
-    s->spike = arrival;
-    s->spike.y = (uint8_t)ys.y;
+    s->origin = (arrival.origin >> 32 << 32) + (uint64_t)(ys.y << 8) + (uint64_t)xs.x;
     int16_t *state = core->state + ys.first + xs.first;
     const int8_t *weights =
-        core->weights + feature * core->channel_weights + ys.weights + xs.weights;
+        core->weights + feature_at(core, arrival) * core->channel_weights + ys.weights + xs.weights;
     for (int row = 0; row < ys.rows; row++) {
         add_run(s, state, weights, xs.lanes, rule);
         state += core->row_lanes;
         weights += core->weights_step;
         s->done += xs.lanes;
-        s->spike.y++;
+        s->origin += 1 << 8;
     }
     core->busy_ns = start_ns + core->fixed_ns + (s->done * core->op_ns_q20 >> Q20);
     core->input_spikes++;

@@ -22,7 +22,7 @@ typedef struct {
     int64_t entered_ns, held_back_ns, held_back_events;
 } Chain;
 
-/* Queues without end: core after core, what one sends is served by the next when a block is full. */
+/* Queues without end: core after core; the next serves what one sent when a block is full. */
 
 /* Serve arrivals until all are done or the block is full; return how many were taken. */
 static int64_t advance(Core *core, const Spike *arrivals, int64_t count) {
@@ -32,7 +32,7 @@ static int64_t advance(Core *core, const Spike *arrivals, int64_t count) {
     int64_t taken = 0;
     for (; taken < count && s.end < full; taken++) {
         Spike arrival = arrivals[taken];
-        if (is_inside(core, &arrival)) {
+        if (is_inside(core, arrival)) {
             int64_t start_ns = larger(arrival.t_ns, core->busy_ns);
             serve(&s, arrival, start_ns, core->fixed_ns + core->pipe_ns, rule);
         }
@@ -74,55 +74,54 @@ static inline int64_t free_since(const Chain *chain, const Core *target, const Q
     return target->starts[number & chain->ring_mask];
 }
 
-/* Let a spike wait for the core behind; it fills the gap that others left, which fell beyond. */
-static inline void move_up(Queue *queue, Spike spike) { queue->spikes[queue->gone++] = spike; }
-
 /* Let events in as far as the first core has room; each leaves one pipe before its time. */
-static void enter(Chain *chain, Queue *input) {
+static void __attribute__((noinline)) enter(Chain *chain, Queue *input) {
     Core *target = chain->cores;
     int64_t pipe_ns = target->pipe_ns;
     for (; input->cursor < input->end; input->cursor++) {
         Spike event = input->spikes[input->cursor];
         int64_t leaves_ns = larger(event.t_ns - pipe_ns, chain->entered_ns);
-        if (is_inside(target, &event)) {
+        if (is_inside(target, event)) {
             if (waiting(input) == chain->depth)
                 return;
             leaves_ns = larger(leaves_ns, free_since(chain, target, input));
             int64_t late_ns = leaves_ns + pipe_ns - event.t_ns;
-            chain->held_back_events += late_ns > 0;
-            chain->held_back_ns = larger(chain->held_back_ns, late_ns);
-            event.t_ns = leaves_ns + pipe_ns;
-            move_up(input, event);
+            if (late_ns > 0) {
+                chain->held_back_events++;
+                chain->held_back_ns = larger(chain->held_back_ns, late_ns);
+            }
+            input->spikes[input->gone++] = (Spike){leaves_ns + pipe_ns, event.origin};
         }
         chain->entered_ns = leaves_ns;
     }
 }
 
-/* Let a core's spikes leave in the order of firing; whether all found room. */
+/* Let a core's spikes leave in the order of firing; whether all found room. What waits for the core
+   behind closes up where a spike fell beyond its map. */
 static inline int let_go(const Chain *chain, Core *core) {
     const Core *target = core + 1;
-    Queue queue = core->queue;
+    Queue *queue = &core->queue;
+    Spike *spike = queue->spikes + queue->cursor, *end = queue->spikes + queue->end;
     int64_t shift_ns = core->shift_ns;
-    for (; queue.cursor < queue.end; queue.cursor++) {
-        Spike spike = queue.spikes[queue.cursor];
-        int64_t leaves_ns = spike.t_ns + shift_ns;
-        int is_taken = !target->may_miss || is_inside(target, &spike);
+    for (; spike < end; spike++) {
+        int64_t leaves_ns = spike->t_ns + shift_ns;
+        int is_taken = !target->may_miss || is_inside(target, *spike);
         if (is_taken) {
-            if (waiting(&queue) == chain->depth)
+            if (waiting(queue) == chain->depth)
                 break;
-            leaves_ns = larger(leaves_ns, free_since(chain, target, &queue));
-            shift_ns = leaves_ns - spike.t_ns;
+            leaves_ns = larger(leaves_ns, free_since(chain, target, queue));
+            shift_ns = leaves_ns - spike->t_ns;
         }
-        spike.t_ns = leaves_ns + core->pipe_ns;
+        Spike arrival = {leaves_ns + core->pipe_ns, spike->origin};
         if (is_taken)
-            move_up(&queue, spike);
+            queue->spikes[queue->gone++] = arrival;
         if (core->monitored)
-            core->monitor[core->monitor_count++] = spike;
+            core->monitor[core->monitor_count++] = arrival;
     }
     core->stalled_ns += shift_ns - core->shift_ns;
     core->shift_ns = shift_ns;
-    core->queue = queue;
-    if (queue.cursor < queue.end)
+    queue->cursor = spike - queue->spikes;
+    if (spike < end)
         return 0;
     core->busy_ns += shift_ns;
     return 1;
@@ -132,7 +131,9 @@ static inline int let_go(const Chain *chain, Core *core) {
 static inline void make_room(Core *core) {
     Queue *queue = &core->queue;
     int64_t waits = waiting(queue);
-    if (!waits || queue->gone + core->neurons > queue->room) {
+    if (!waits) {
+        queue->taken = queue->gone = 0;
+    } else if (queue->gone + core->neurons > queue->room) {
         memmove(queue->spikes, queue->spikes + queue->taken, (size_t)waits * sizeof(Spike));
         queue->taken = 0;
         queue->gone = waits;
@@ -140,20 +141,26 @@ static inline void make_room(Core *core) {
     queue->cursor = queue->end = queue->gone;
 }
 
-/* Count operations at the time at which a service started; bins get wider as time goes on. */
+/* Make all bins of load twice as wide. */
+static void __attribute__((noinline)) widen(Chain *chain) {
+    for (Core *core = chain->cores; core < chain->cores + chain->count; core++) {
+        for (int n = 0; n < BINS / 2; n++)
+            core->load[n] = core->load[2 * n] + core->load[2 * n + 1];
+        memset(core->load + BINS / 2, 0, BINS / 2 * sizeof *core->load);
+    }
+    chain->bin_log2++;
+}
+
+/* Count operations at the time at which a service started. */
 static inline void count_load(Chain *chain, Core *core, int64_t start_ns, int64_t operations) {
     int64_t since_ns = start_ns - chain->origin_ns;
-    for (; since_ns >> chain->bin_log2 >= BINS; chain->bin_log2++)
-        for (Core *each = chain->cores; each < chain->cores + chain->count; each++) {
-            for (int n = 0; n < BINS / 2; n++)
-                each->load[n] = each->load[2 * n] + each->load[2 * n + 1];
-            memset(each->load + BINS / 2, 0, BINS / 2 * sizeof *each->load);
-        }
+    while (since_ns >> chain->bin_log2 >= BINS)
+        widen(chain);
     core->load[since_ns >> chain->bin_log2] += operations;
 }
 
 /* Let a core's spikes leave and serve what waits for it as far as there is room; -1: no memory. */
-static int work_on(Chain *chain, Core *core, Queue *source) {
+static int __attribute__((noinline)) work_on(Chain *chain, Core *core, Queue *source) {
     int is_exit = core + 1 == chain->cores + chain->count;
     int64_t send_ns = core->fixed_ns + (is_exit ? core->pipe_ns : 0);
     Rule rule = rule_of(core);
@@ -204,16 +211,14 @@ static int run_finite(Chain *chain, Spike *events, int64_t count) {
 
 /* Run packed events through a chain, from where it is; -1: out of memory. */
 int run_chain(Chain *chain, const uint64_t *packed, int64_t count) {
-    static _Thread_local Spike block[BLOCK];
+    Spike block[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t size = count - first < BLOCK ? count - first : BLOCK;
         for (int64_t n = 0; n < size; n++) {
             uint64_t event = packed[first + n];
             block[n] = (Spike){.t_ns = (int64_t)(event >> 28) * NS_PER_US,
-                               .cause = (int32_t)(first + n),
-                               .feature = event >> 14 & 1023,
-                               .y = event >> 7 & 127,
-                               .x = event & 127};
+                               .origin = (uint64_t)(first + n) << 32 | (event >> 14 & 1023) << 16 |
+                                         (event >> 7 & 127) << 8 | (event & 127)};
         }
         if (chain->depth ? run_finite(chain, block, size)
                          : run_endless(chain->cores, chain->count, block, size))

@@ -7,9 +7,9 @@
 #include <immintrin.h>
 #endif
 
-/* For WIDTH neurons: `add` adds weights, saturates and clips; `at_threshold` tells
-   who fires, as one of every SPREAD `bits`; `after` is the state of those who did; `blend` takes
-   the first lanes of one vector and the others of another. Loads may go beyond the last neuron. */
+/* For WIDTH neurons: `add` adds weights, saturates and clips; `at_threshold` tells who fires, as
+   one of every SPREAD `bits`; `after` is the state of those who did; `blend` takes the first lanes of
+   one vector and the others of another. Loads may go beyond the last neuron. */
 #if defined(__AVX512BW__)
 enum { WIDTH = 32, SPREAD = 1 };
 typedef __m512i Vector;
