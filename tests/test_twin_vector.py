@@ -38,9 +38,9 @@ def short(state: Any, deltas: Any, first: int, delta: int, count: int, rule: Rul
 def rules(draw: st.DrawFn) -> Rule:
     """Thresholds at the ends of their ranges and between, both ways of reset."""
     high = draw(st.sampled_from([0, 1, 127, 32766, 32767]) | st.integers(0, 32767))
-    fires_from = min(32767, high + draw(st.integers(0, 1)))
+    fires_above = high - draw(st.integers(0, 1))
     low = draw(st.sampled_from([0, -1, -32768]) | st.integers(-32768, 0))
-    return Rule(low, fires_from, high, draw(st.sampled_from([-1, 0])))
+    return Rule(low, fires_above, high, draw(st.sampled_from([-1, 0])))
 
 
 @st.composite
@@ -50,7 +50,7 @@ def runs(draw: st.DrawFn, dtype: type) -> tuple[NDArray[np.int16], NDArray[Any],
     rule = draw(rules())
     length = 2 * (AROUND + STEP)
     anywhere = rng.integers(-32768, 32768, (4, length))
-    edges = np.array([[-32768], [32767], [rule.fires_from], [rule.low]])
+    edges = np.array([[-32768], [32767], [rule.fires_above], [rule.low]])
     near = edges + rng.integers(-130, 131, (4, length))
     chosen = rng.permuted(np.concatenate([anywhere, near]), axis=0)[0]
     ends = np.iinfo(dtype)
@@ -89,7 +89,7 @@ def test_each_neuron_that_fires_has_its_bit():
         state, deltas = np.zeros(STEP, np.int16), np.zeros(STEP, np.int8)
         deltas[lane] = 100
 
-        found = whole(state, deltas, 0, 0, STEP, Rule(-100, 100, 100, -1))
+        found = whole(state, deltas, 0, 0, STEP, Rule(-100, 99, 100, -1))
 
         assert int(found) == 1 << lane
 
@@ -98,9 +98,9 @@ def test_the_plain_loop_saturates_clips_fires_and_resets():
     state = [32700, -32700, -90, 60, 60]
     deltas = [127, -127, -50, 39, 45]
 
-    fired = plain_step(state, deltas, 0, 0, 5, Rule(-32768, 100, 100, -1))
+    fired = plain_step(state, deltas, 0, 0, 5, Rule(-32768, 99, 100, -1))
     assert (fired, state) == (0b10001, [32667, -32768, -140, 99, 5])
 
     state = [32700, -32700, -90, 60, 60]
-    fired = plain_step(state, deltas, 0, 0, 4, Rule(-100, 99, 99, 0))
+    fired = plain_step(state, deltas, 0, 0, 4, Rule(-100, 98, 99, 0))
     assert (fired, state) == (0b1001, [0, -100, -100, 0, 60])
