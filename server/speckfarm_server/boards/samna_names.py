@@ -172,14 +172,15 @@ _NAMES: Mapping[str, Name] = {
 
 def names_of(chip: str) -> Mapping[str, Name]:
     """The names that a board with a chip is driven with, by what the farm calls them."""
-    words = CHIP_NAMES[chip].words
+    words, is_measured = CHIP_NAMES[chip].words, CHIP_NAMES[chip].dialect is SPECK2B
     found = {}
     for key, name in _NAMES.items():
         try:
             paths = [path.format(**words) for path in (name.path, *name.older)]
         except KeyError:
             continue
-        found[key] = replace(name, path=paths[0], older=tuple(paths[1:]))
+        has_run = name.has_run and is_measured
+        found[key] = replace(name, path=paths[0], older=tuple(paths[1:]), has_run=has_run)
     return found
 
 
@@ -213,7 +214,7 @@ def missing(names: Iterable[str]) -> BoardFault:
     """The fault of a library that lacks names."""
     listed = sorted(names)
     text = (
-        f"The installed samna lacks {len(listed)} names that the farm uses: {', '.join(listed)}. "
+        f"The installed samna lacks names that the farm uses ({len(listed)}): {', '.join(listed)}. "
         "Install a version that has them, or leave out what needs them"
     )
     metadata = {"count": len(listed), "names": ", ".join(listed)}
