@@ -52,8 +52,8 @@ def write(configuration: Configuration, target: object, names: ChipNames) -> Non
     not documented are set only if the configuration says something else than their default, for a
     section of such alone (readout, DVS filter) all or none. Raises BoardFault WRONG_CHIP,
     VENDOR_NAMES_MISSING with every attribute that is missing (the vendor's objects take any name
-    in silence) and then nothing is written, or VENDOR_VALUE_REFUSED. Values are to be checked by
-    the rules before: samna crashes on some.
+    in silence) and then nothing is written, or VENDOR_VALUE_REFUSED; BadInput NOT_IN_VENDOR_JSON
+    for a decimator on speck2b. Values are to be checked by the rules before: samna crashes on some.
     """
     wanted = list(_leaves_for(configuration, names))
     lacking = [leaf.text for leaf in wanted if leaf.is_needed and not leaf.is_in(target)]

@@ -70,11 +70,8 @@ CHIP_NAMES = {
         chip="speck2e",
         dialect=SPECK2EF,
         device_types=("Speck2eDevKit", "Speck2eTestBoard"),  # S io.py
-        words={
-            "chip": "speck2e",
-            "Chip": "Speck2e",
-            "input": "speck2e_input",
-        },  # S chips/speck2e.py
+        # Its source node is named otherwise: S chips/speck2e.py.
+        words={"chip": "speck2e", "Chip": "Speck2e", "input": "speck2e_input"},
     ),
     # For proofs without a board: 0.7.1 cannot open one, and no devkit with speck2b is supported.
     "speck2b": ChipNames(chip="speck2b", dialect=SPECK2B, words={"chip": "speck2b"}),
