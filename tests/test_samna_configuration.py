@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 
 from speckfarm_server.boards.samna_configuration import differences, read, write
 from speckfarm_server.boards.samna_names import CHIP_NAMES
+from speckfarm_server.check import check
+from speckfarm_server.chip import CHIPS as CHIP_LIMITS
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration
 from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.settings import Settings
 from speckfarm_server.vendor.readout import ReadoutConfiguration, vendor_values
 from tests.configurations import configuration, core
+from tests.networks import digits_network
 from tests.samna_objects import KILL_BITS, noted, speck2ef
 from tests.vendor_configurations import random_configuration
 
@@ -243,6 +247,28 @@ def test_what_is_written_is_read_back_equal(seed: int, chip: str) -> None:
     }
     assert (kept, found.chip) == (wanted.vendor, chip)
     assert replace(found, vendor=kept).digest == wanted.digest
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_network_as_the_check_places_it_is_held_by_the_object(chip: str) -> None:
+    asked = Settings(
+        reset="zero", decimator={0: 16, 2: 512}, monitor=(1,), slow_clock_hz=100,
+        readout_threshold=3,
+    )  # fmt: skip
+    wanted = check(digits_network(), CHIP_LIMITS[chip], asked).configuration
+    assert wanted is not None
+    target = speck2ef()
+
+    write(wanted, target, CHIP_NAMES[chip])
+
+    assert differences(wanted, target, CHIP_NAMES[chip]) == []
+    conv0, conv1, conv2, linear3 = (target.cnn_layers[core.core] for core in wanted.cores)
+    assert (conv0.output_decimator_interval, conv2.output_decimator_interval) == (3, 7)
+    assert (conv0.output_decimator_enable, conv1.output_decimator_enable) == (True, False)
+    assert [each.return_to_zero for each in (conv0, conv1, conv2, linear3)] == [True] * 4
+    assert (conv1.monitor_enable, conv2.monitor_enable) == (True, False)
+    assert linear3.destinations[0].layer == 12
+    assert (target.readout.enable, target.readout.threshold) == (True, 3)
 
 
 def test_every_value_that_changed_behind_our_back_is_named() -> None:
