@@ -29,9 +29,10 @@ test: $(VENV)/.dev ## the whole test suite; needs no torch and no root
 test-sinabs: $(SINABS_VENV)/.ready ## comparisons with real sinabs and torch
 	$(SINABS_VENV)/bin/python -m pytest -c pyproject.toml tests/sinabs
 
-vendor: $(VENV)/.dev $(VENDOR_VENV)/.ready ## compare COUNT fresh configurations, and JSON, with the vendor's own library
+vendor: $(VENV)/.dev $(VENDOR_VENV)/.ready ## compare COUNT fresh configurations, JSON and objects with the vendor's own library
 	$(BIN)/python tools/vendor_agreement.py --count $(COUNT) --python $(VENDOR_VENV)/bin/python
 	$(BIN)/python tools/vendor_json_proof.py --python $(VENDOR_VENV)/bin/python
+	$(BIN)/python tools/samna_writer_proof.py --python $(VENDOR_VENV)/bin/python --count $$(( ($(COUNT) + 3) / 4 ))
 
 fuzz: $(VENV)/.dev ## MUTATIONS damaged and hostile model files through the parser and the check
 	$(BIN)/python -m tests.fuzz_models --count $(MUTATIONS)

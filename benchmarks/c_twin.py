@@ -1,21 +1,21 @@
 """The hand-written C kernel behind the twin's interface: how fast one thread can be.
 
 `twin_kernel.c` is compiled for this processor when it is first used. It runs chains of cores only,
-without leak ticks and without the event pre-processing layer, and its queues have no end; that is
-what the benchmarks compare the twin with. tests/test_c_twin.py holds the two together.
+without leak ticks and without the event pre-processing layer; with the twin's queues, or with
+queues that have no end, which cost less. tests/test_c_twin.py holds it and the twin together.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import math
 import platform
 import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -23,16 +23,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import PackedEvents
+from speckfarm.events import TIME_SHIFT, PackedEvents
 from speckfarm_server.configuration import (
     Configuration,
     CoreConfiguration,
     Destination,
-    Int8Array,
     Int16Array,
 )
 from speckfarm_server.twin.assumptions import ASSUMPTIONS
+from speckfarm_server.twin.core import (
+    arrange_initial_state,
+    arrange_weights,
+    link_fields,
+    reach_of,
+)
 from speckfarm_server.twin.delay import delay_model
+from speckfarm_server.twin.records import FIRST_BIN_LOG2, FOREVER_NS, LOAD_BINS
 from speckfarm_server.twin.twin import OUTPUT_DTYPE
 
 SOURCE = Path(__file__).with_name("twin_kernel.c")
@@ -40,73 +46,110 @@ FLAGS = ("-O3", "-march=native", "-Wall", "-Wextra", "-Werror", "-shared", "-fPI
 # What the compiler may use of this processor.
 VECTORS: dict[str, tuple[str, ...]] = {"native": ()}
 if platform.machine() in {"x86_64", "AMD64"}:
-    VECTORS |= {"avx2": ("-mno-avx512bw",), "none": ("-mno-avx512bw", "-mno-avx2")}
+    # Without -mno-stv gcc compares two times as vectors of one, by way of memory.
+    VECTORS = {"native": ("-mno-stv",)}
+    VECTORS["avx2"] = (*VECTORS["native"], "-mno-avx512bw")
+    VECTORS["none"] = (*VECTORS["avx2"], "-mno-avx2")
 COORDINATES = 256
 BEYOND = -1  # the map
+NS_PER_US = 1000
+SLACK_SPIKES = 256  # how often a queue with an end is moved to its front
+BLOCK_SPIKES = 2048  # what a core without one sends before the next core goes on
 CACHE_LINE = 64  # bytes, and the widest vector: loads go so far beyond the last neuron
 Integer = TypeVar("Integer", bound=np.integer)
 
 SPIKE_DTYPE = np.dtype([
     ("t_ns", "<i8"),
-    ("cause", "<i4"),
-    ("feature", "<u2"),
-    ("y", "u1"),
     ("x", "u1"),
+    ("y", "u1"),
+    ("feature", "<u2"),
+    ("cause", "<i4"),
 ])
 _REACH_DTYPE = np.dtype((np.int32, (COORDINATES, 4)))
 # fmt: off
 _CORE_DTYPE = np.dtype([
     ("reach_y", _REACH_DTYPE), ("reach_x", _REACH_DTYPE), *((name, "<i8") for name in (
-        "weights", "state", "in_features", "feature_shift", "channel_weights", "out_features",
-        "row_lanes", "weights_step", "threshold_high", "threshold_low", "return_to_zero",
-        "decimator", "monitored", "fixed_ns", "pipe_ns", "op_ns_q20",
-        "busy_ns", "until_pass", "input_spikes", "output_spikes", "synops",
-        "sent", "sent_count", "monitor", "monitor_count", "monitor_room",
+        "weights", "state", "in_features", "feature_shift", "channel_weights", "neurons",
+        "out_features", "row_lanes", "weights_step", "threshold_high", "threshold_low",
+        "return_to_zero", "decimator", "monitored", "may_miss", "fixed_ns", "pipe_ns", "op_ns_q20",
+        "busy_ns", "until_pass", "input_spikes", "output_spikes", "synops", "shift_ns",
+        "stalled_ns", "spikes", "room", "taken", "gone", "cursor", "end", "starts", "load",
+        "monitor", "monitor_count", "monitor_room",
     ))
 ])
+_CHAIN_DTYPE = np.dtype([(name, "<i8") for name in (
+    "cores", "count", "depth", "ring_mask", "origin_ns", "bin_log2", "entered_ns", "held_back_ns",
+    "held_back_events",
+)])
 # fmt: on
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """Counts of one recording, one element per layer, as the twin's `Activity`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activity:
+    """Counts of one recording, one element per layer, as the twin's.
+
+    Those from `stalled_us` on are 0 where queues have no end.
+    """
 
     input_spikes: NDArray[np.int64]
     output_spikes: NDArray[np.int64]
     synops: NDArray[np.int64]
+    stalled_us: NDArray[np.float64]
+    load: NDArray[np.int64]  # (layers, bins)
+    bin_us: float
+    held_back_us: float
+    held_back_events: int
 
 
 class CTwin:
     """A chain of cores with a configuration loaded, as `Twin`.
 
     Takes what `Twin` takes, if it is a plain chain, and raises ValueError otherwise; RuntimeError
-    if there is no gcc.
+    if there is no gcc. A `fifo_depth` of 0 gives queues without end.
     """
 
-    def __init__(self, configuration: Configuration, vectors: str = "native") -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        vectors: str = "native",
+        *,
+        fifo_depth: int = ASSUMPTIONS.fifo_depth,
+    ) -> None:
         self._library = load_library(vectors)
         chain = _chain(configuration)
+        ring = 1 << max(0, fifo_depth - 1).bit_length()
+        slack = fifo_depth + SLACK_SPIKES if fifo_depth else BLOCK_SPIKES
         self._shapes = [core.output_shape for core, _ in chain]
-        self._weights = [_arrange(core) for core, _ in chain]
-        self._initial = [_initial_state(core) for core, _ in chain]
+        self._initial = [arrange_initial_state(core) for core, _ in chain]
         self._states = [_aligned(state) for state in self._initial]
-        block = ctypes.c_int64.in_dll(self._library, "block_spikes").value
-        self._sent = [np.empty(block + state.size, SPIKE_DTYPE) for state in self._states]
+        self._starts = np.empty((len(chain), ring), np.int64)
+        self._load = np.empty((len(chain), LOAD_BINS), np.int64)
+        self._memory = {
+            "weights": [_aligned(arrange_weights(core)) for core, _ in chain],
+            "state": self._states,
+            "spikes": [np.empty(slack + len(state), SPIKE_DTYPE) for state in self._initial],
+            "starts": list(self._starts),
+            "load": list(self._load),
+        }
         self._cores = np.zeros(len(chain), _CORE_DTYPE)
         for place, (core, link) in enumerate(chain):
             record = self._cores[place]
-            record["reach_y"], record["reach_x"] = _reach_y(core, link), _reach_x(core, link)
-            record["weights"] = self._weights[place].ctypes.data
-            record["state"] = self._states[place].ctypes.data
-            record["sent"] = self._sent[place].ctypes.data
-            for name, value in _settings(core, link, configuration.chip).items():
+            record["reach_y"], record["reach_x"] = _reach(core, link)
+            for name, arrays in self._memory.items():
+                record[name] = arrays[place].ctypes.data
+            source = chain[place - 1][0] if place else None
+            for name, value in _settings(core, link, source, configuration.chip).items():
                 record[name] = value
+        self._cores["room"] = slack + self._cores["neurons"]
+        self._flow = np.zeros(1, _CHAIN_DTYPE)
+        self._flow["cores"], self._flow["count"] = self._cores.ctypes.data, len(chain)
+        self._flow["depth"], self._flow["ring_mask"] = fifo_depth, ring - 1
         weakref.finalize(self, _forget, self._library, self._cores)
 
     def reset_state(self) -> None:
         """Give all neurons their initial state; decimator counters stay."""
         for state, initial in zip(self._states, self._initial, strict=True):
-            state[: initial.size] = initial.ravel()
+            state[: len(initial)] = initial
 
     def run(self, packed: PackedEvents) -> NDArray[np.void]:
         """Run a recording, all clocks at zero; return its output layer by layer, OUTPUT_DTYPE."""
@@ -116,17 +159,31 @@ class CTwin:
     def run_only(self, packed: PackedEvents) -> None:
         """The same, but output stays as the kernel writes it."""
         _forget(self._library, self._cores)
-        for name in ("busy_ns", "input_spikes", "output_spikes", "synops"):
+        for name in _OF_A_RECORDING:
             self._cores[name] = 0
-        cores = self._cores.ctypes.data
+        self._starts[:] = -FOREVER_NS  # every place has always been free
+        self._load[:] = 0
         events = np.ascontiguousarray(packed, np.uint64)
-        if self._library.run_chain(cores, len(self._cores), events.ctypes.data, len(events)):
+        self._flow["origin_ns"] = (int(events[0]) >> TIME_SHIFT) * NS_PER_US if len(events) else 0
+        self._flow["bin_log2"], self._flow["entered_ns"] = FIRST_BIN_LOG2, -FOREVER_NS
+        self._flow["held_back_ns"] = self._flow["held_back_events"] = 0
+        if self._library.run_chain(self._flow.ctypes.data, events.ctypes.data, len(events)):
             raise MemoryError("no memory for the monitored spikes; run a shorter recording")
 
     @property
-    def activity(self) -> Counts:
+    def activity(self) -> Activity:
         """Counts of the last recording."""
-        return Counts(*(self._cores[field.name].copy() for field in fields(Counts)))
+        flow = self._flow[0]
+        return Activity(
+            input_spikes=self._cores["input_spikes"].copy(),
+            output_spikes=self._cores["output_spikes"].copy(),
+            synops=self._cores["synops"].copy(),
+            stalled_us=self._cores["stalled_ns"] / NS_PER_US,
+            load=self._load.copy(),
+            bin_us=(1 << int(flow["bin_log2"])) / NS_PER_US,
+            held_back_us=float(flow["held_back_ns"]) / NS_PER_US,
+            held_back_events=int(flow["held_back_events"]),
+        )
 
     def neurons(self, layer: int) -> Int16Array:
         """A copy of a layer's neurons, (f, h, w)."""
@@ -143,6 +200,12 @@ class CTwin:
         for name in SPIKE_DTYPE.names or ():
             outputs[name] = spikes[name]
         return outputs
+
+
+_OF_A_RECORDING = (
+    "busy_ns", "input_spikes", "output_spikes", "synops", "shift_ns", "stalled_ns",
+    "taken", "gone", "cursor", "end",
+)  # fmt: skip
 
 
 def _forget(library: ctypes.CDLL, cores: NDArray[np.void]) -> None:
@@ -167,7 +230,7 @@ def load_library(vectors: str) -> ctypes.CDLL:
     subprocess.run([compiler, *flags, str(SOURCE), "-o", str(target)], check=True)
     library = ctypes.CDLL(str(target))
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    library.run_chain.argtypes = [pointer, ctypes.c_int, pointer, integer]
+    library.run_chain.argtypes = [pointer, pointer, integer]
     library.forget.argtypes = [pointer]
     library.forget.restype = None
     return library
@@ -189,13 +252,16 @@ def _chain(configuration: Configuration) -> list[tuple[CoreConfiguration, Destin
     return chain
 
 
-def _settings(core: CoreConfiguration, link: Destination, chip: str) -> dict[str, int]:
+def _settings(
+    core: CoreConfiguration, link: Destination, source: CoreConfiguration | None, chip: str
+) -> dict[str, int]:
     features, _, width = core.output_shape
     k = core.kernel_size
     return {
         "in_features": core.input_shape[0],
         "feature_shift": link.feature_shift,
         "channel_weights": k * k * features,
+        "neurons": math.prod(core.output_shape),
         "out_features": features,
         "row_lanes": width * features,
         "weights_step": -core.stride[0] * k * features,
@@ -205,59 +271,20 @@ def _settings(core: CoreConfiguration, link: Destination, chip: str) -> dict[str
         "decimator": core.decimator or 1,
         "until_pass": core.decimator or 1,
         "monitored": int(core.monitor_enable),
+        "may_miss": link_fields(link, source, core)["may_miss"],
         **asdict(delay_model(chip, core.core, ASSUMPTIONS)),
     }
 
 
-def _reach_y(core: CoreConfiguration, link: Destination) -> NDArray[np.int32]:
-    features, _, width = core.output_shape
-    table = np.full((COORDINATES, 4), BEYOND, np.int32)
-    for at, (count, low, kernel_y) in enumerate(_reached(core, link, axis=0)):
-        weights = kernel_y * core.kernel_size * features
-        table[at] = (count, low * width * features, weights, low)
-    return table
-
-
-def _reach_x(core: CoreConfiguration, link: Destination) -> NDArray[np.int32]:
-    features = core.output_shape[0]
-    columns = _columns(core)
-    table = np.full((COORDINATES, 4), BEYOND, np.int32)
-    for at, (count, low, kernel_x) in enumerate(_reached(core, link, axis=1)):
-        weights = columns.index(kernel_x) * features
-        table[at] = (count * features, low * features, weights, low)
-    return table
-
-
-def _reached(
-    core: CoreConfiguration, link: Destination, *, axis: int
-) -> Iterator[tuple[int, int, int]]:
-    """For each coordinate that pools into the map: outputs reached, the first, and its tap."""
-    stride, padding, size = core.stride[axis], core.padding[axis], core.input_shape[1 + axis]
-    for at in range(min(size * link.pooling, COORDINATES)):
-        taps = [
-            (out, tap)
-            for out in range(core.output_shape[1 + axis])
-            if 0 <= (tap := at // link.pooling + padding - out * stride) < core.kernel_size
-        ]
-        yield len(taps), *(taps[0] if taps else (0, 0))
-
-
-def _columns(core: CoreConfiguration) -> list[int]:
-    """Kernel columns as they are stored: by stride phase, each phase from last to first."""
-    stride = core.stride[1]
-    return [kx for phase in range(stride) for kx in range(phase, core.kernel_size, stride)[::-1]]
-
-
-def _arrange(core: CoreConfiguration) -> Int8Array:
-    """Weights as (c, ky, kx, f), flat."""
-    return _aligned(core.weights.transpose(1, 2, 3, 0)[:, :, _columns(core)])
-
-
-def _initial_state(core: CoreConfiguration) -> Int16Array:
-    """Neurons as (y, x, f)."""
-    state = core.initial_state
-    neurons = np.zeros(core.output_shape, np.int16) if state is None else state
-    return neurons.transpose(1, 2, 0)
+def _reach(core: CoreConfiguration, link: Destination) -> list[NDArray[np.int32]]:
+    """What a spike at each y, and at each x, before pooling reaches: as ReachY, and as ReachX."""
+    tables = []
+    for table in np.split(reach_of(core).reshape(-1, 4), [core.input_shape[1]]):
+        low, count, first, weights = table.repeat(link.pooling, axis=0)[:COORDINATES].T
+        reached = np.full((COORDINATES, 4), BEYOND, np.int32)
+        reached[: len(low)] = np.stack([count, first, weights, low], axis=1)
+        tables.append(reached)
+    return tables
 
 
 def _aligned(array: NDArray[Integer]) -> NDArray[Integer]:
@@ -265,5 +292,5 @@ def _aligned(array: NDArray[Integer]) -> NDArray[Integer]:
     room = np.zeros(array.nbytes + 2 * CACHE_LINE, np.uint8)
     start = -room.ctypes.data % CACHE_LINE
     aligned = room[start : start + array.nbytes + CACHE_LINE].view(array.dtype)
-    aligned[: array.size] = array.ravel()
+    aligned[: array.size] = array
     return aligned

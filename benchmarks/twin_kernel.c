@@ -1,272 +1,227 @@
 /* A chain of cores as the twin runs it, in C with explicit vectors: how fast one thread can be.
 
    The semantics are those of docs/explanation/twin.md: integers, one arriving spike after the
-   other, neurons in the order y, x, feature, at most one spike of a neuron for each arrival, queues
-   without end. c_twin.py compiles this file and fills `Core` in; nothing is checked here.
+   other, neurons in the order y, x, feature, at most one spike of a neuron for each arrival. Queues
+   have `depth` places, with all that follows from it, or no end if it is 0.
 
-   Core after core: what a core sends is served by the next as soon as a block is full. State lies
-   as (y, x, f) and weights as (c, ky, kx, f) with kernel columns reversed within each stride phase,
-   so the neurons of one output row that an arrival reaches, and their weights, are one run each. */
+   c_twin.py compiles this file; nothing is checked here. */
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
-enum { COORDINATES = 256, NS_PER_US = 1000, BLOCK = 2048 };
-const int64_t block_spikes = BLOCK;
+#include "twin_core.h"
+
+enum { NS_PER_US = 1000, BLOCK = 2048, BINS = 1024 };
 
 typedef struct {
-    int64_t t_ns;
-    int32_t cause; /* index of the input event */
-    uint16_t feature;
-    uint8_t y, x;
-} Spike;
+    Core *cores;
+    int64_t count;
+    int64_t depth, ring_mask; /* places in front of a core; those of `starts`, less 1 */
+    int64_t origin_ns, bin_log2;
+    int64_t entered_ns, held_back_ns, held_back_events;
+} Chain;
 
-/* What an arrival at one row of the map before pooling reaches. */
-typedef struct {
-    int32_t rows;    /* of the output map; -1 beyond the map */
-    int32_t first;   /* lane of the first row's first neuron */
-    int32_t weights; /* offset of the first row's weights; later rows have lower ky */
-    int32_t y;       /* of the first row */
-} ReachY;
-
-/* The same for a column. */
-typedef struct {
-    int32_t lanes;   /* neurons of each row; -1 beyond the map */
-    int32_t first;   /* lane of the first neuron within its row */
-    int32_t weights; /* offset within a row of weights */
-    int32_t x;       /* of the first neuron */
-} ReachX;
-
-typedef struct {
-    /* From the configuration. */
-    ReachY reach_y[COORDINATES];
-    ReachX reach_x[COORDINATES];
-    const int8_t *weights;
-    int16_t *state;
-    int64_t in_features, feature_shift, channel_weights; /* weights of one input feature */
-    int64_t out_features, row_lanes; /* neurons of one row of the output map */
-    int64_t weights_step;            /* from a row's weights to the next row's, negative */
-    int64_t threshold_high, threshold_low, return_to_zero, decimator, monitored;
-    int64_t fixed_ns, pipe_ns, op_ns_q20; /* ns of an operation, times 2^20 */
-    /* Carried from call to call. */
-    int64_t busy_ns, until_pass, input_spikes, output_spikes, synops;
-    Spike *sent; /* a block, and room for all neurons beyond it */
-    int64_t sent_count;
-    Spike *monitor; /* all that was sent, if monitored; grows */
-    int64_t monitor_count, monitor_room;
-} Core;
-
-/* The vector step, for WIDTH neurons: `add` adds weights, saturates and clips; `at_threshold` tells
-   who fires, as one of every SPREAD `bits`; `after` is the state of those who did; `blend` takes
-   the first lanes of one vector and the others of another. Loads may go beyond the last neuron. */
-#if defined(__AVX512BW__)
-enum { WIDTH = 32, SPREAD = 1 };
-typedef __m512i Vector;
-typedef __mmask32 Fired;
-static inline Vector load(const int16_t *at) { return _mm512_loadu_si512(at); }
-static inline void store(int16_t *at, Vector v) { _mm512_storeu_si512(at, v); }
-static inline Vector all(int64_t v) { return _mm512_set1_epi16((int16_t)v); }
-static inline Vector add(Vector v, const int8_t *weights, Vector low) {
-    __m256i narrow = _mm256_loadu_si256((const __m256i *)weights);
-    return _mm512_max_epi16(_mm512_adds_epi16(v, _mm512_cvtepi8_epi16(narrow)), low);
-}
-static inline Fired at_threshold(Vector v, Vector below) {
-    return _mm512_cmpgt_epi16_mask(v, below);
-}
-static inline uint32_t bits(Fired fired) { return fired; }
-static inline Vector after(Vector v, Fired fired, Vector loss, Vector kept) {
-    Vector left = _mm512_and_si512(_mm512_sub_epi16(v, loss), kept);
-    return _mm512_mask_mov_epi16(v, fired, left);
-}
-static inline Vector blend(Vector v, Vector others, int lanes) {
-    return _mm512_mask_mov_epi16(others, (1u << lanes) - 1, v);
-}
-#elif defined(__AVX2__)
-enum { WIDTH = 16, SPREAD = 2 };
-typedef __m256i Vector;
-typedef __m256i Fired;
-static inline Vector load(const int16_t *at) { return _mm256_loadu_si256((const __m256i *)at); }
-static inline void store(int16_t *at, Vector v) { _mm256_storeu_si256((__m256i *)at, v); }
-static inline Vector all(int64_t v) { return _mm256_set1_epi16((int16_t)v); }
-static inline Vector add(Vector v, const int8_t *weights, Vector low) {
-    __m128i narrow = _mm_loadu_si128((const __m128i *)weights);
-    return _mm256_max_epi16(_mm256_adds_epi16(v, _mm256_cvtepi8_epi16(narrow)), low);
-}
-static inline Fired at_threshold(Vector v, Vector below) { return _mm256_cmpgt_epi16(v, below); }
-static inline uint32_t bits(Fired fired) {
-    return (uint32_t)_mm256_movemask_epi8(fired) & 0x55555555u;
-}
-static inline Vector after(Vector v, Fired fired, Vector loss, Vector kept) {
-    Vector left = _mm256_and_si256(_mm256_sub_epi16(v, loss), kept);
-    return _mm256_blendv_epi8(v, left, fired);
-}
-static inline Vector blend(Vector v, Vector others, int lanes) {
-    static const int16_t first[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1,
-                                             -1, -1, -1, -1, -1, -1, -1, -1};
-    return _mm256_blendv_epi8(others, v, load(first + WIDTH - lanes));
-}
-#else
-enum { WIDTH = 1, SPREAD = 1 };
-typedef int32_t Vector;
-typedef uint32_t Fired;
-static inline Vector load(const int16_t *at) { return *at; }
-static inline void store(int16_t *at, Vector v) { *at = (int16_t)v; }
-static inline Vector all(int64_t v) { return (Vector)v; }
-static inline Vector add(Vector v, const int8_t *weights, Vector low) {
-    v += *weights;
-    v = v > INT16_MAX ? INT16_MAX : v;
-    return v > low ? v : low; /* which is never below INT16_MIN */
-}
-static inline Fired at_threshold(Vector v, Vector below) { return v > below; }
-static inline uint32_t bits(Fired fired) { return fired; }
-static inline Vector after(Vector v, Fired fired, Vector loss, Vector kept) {
-    return fired ? (v - loss) & kept : v;
-}
-static inline Vector blend(Vector v, Vector others, int lanes) { return lanes ? v : others; }
-#endif
-
-/* What is alike for all neurons of a core. */
-typedef struct {
-    Vector low, below, loss, kept;
-} Rule;
-
-/* The arrival being served, and the row of the output map at which it is. */
-typedef struct {
-    Core *core;
-    Spike *end;      /* behind the last spike sent */
-    Spike spike;     /* its cause and its row */
-    int64_t done_ns; /* start + fixed + pipe */
-    int64_t done;    /* operations before this row */
-    int32_t x;       /* of the row's first neuron */
-} Service;
-
-/* Send the neurons of one vector that fired; `lane` is that of its first within the row. */
-static inline void send(Service *s, uint32_t fired, int lane) {
-    Core *core = s->core;
-    for (; fired; fired &= fired - 1) {
-        uint32_t at = (uint32_t)(lane + __builtin_ctz(fired) / SPREAD);
-        uint32_t features = (uint32_t)core->out_features;
-        core->output_spikes++;
-        if (--core->until_pass)
-            continue;
-        core->until_pass = core->decimator;
-        *s->end = s->spike;
-        s->end->t_ns = s->done_ns + ((s->done + at + 1) * core->op_ns_q20 >> 20);
-        s->end->x = (uint8_t)(s->x + (int32_t)(at / features));
-        s->end->feature = (uint16_t)(at % features);
-        s->end++;
-    }
-}
-
-/* Add a run of weights to a run of neurons. */
-static inline void add_run(Service *s, int16_t *state, const int8_t *weights, int lanes, Rule r) {
-    int lane = 0;
-    for (; lane + WIDTH <= lanes; lane += WIDTH) {
-        Vector v = add(load(state + lane), weights + lane, r.low);
-        Fired fired = at_threshold(v, r.below);
-        store(state + lane, v);
-        if (__builtin_expect(bits(fired) != 0, 0)) {
-            store(state + lane, after(v, fired, r.loss, r.kept));
-            send(s, bits(fired), lane);
-        }
-    }
-    int rest = lanes - lane;
-    if (rest) {
-        Vector before = load(state + lane);
-        Vector v = add(before, weights + lane, r.low);
-        Fired fired = at_threshold(v, r.below);
-        store(state + lane, blend(after(v, fired, r.loss, r.kept), before, rest));
-        send(s, bits(fired) & ((1u << rest * SPREAD) - 1), lane);
-    }
-}
+/* Queues without end: core after core; the next serves what one sent when a block is full. */
 
 /* Serve arrivals until all are done or the block is full; return how many were taken. */
 static int64_t advance(Core *core, const Spike *arrivals, int64_t count) {
-    Rule rule = {.low = all(core->threshold_low), .below = all(core->threshold_high - 1),
-                 .loss = all(core->threshold_high), .kept = all(core->return_to_zero ? 0 : -1)};
-    Service s = {.core = core, .end = core->sent};
-    Spike *full = core->sent + BLOCK;
+    Rule rule = rule_of(core);
+    Service s = {.core = core, .end = core->queue.spikes};
+    Spike *full = core->queue.spikes + core->queue.room - core->neurons;
     int64_t taken = 0;
     for (; taken < count && s.end < full; taken++) {
         Spike arrival = arrivals[taken];
-        ReachY ys = core->reach_y[arrival.y];
-        ReachX xs = core->reach_x[arrival.x];
-        int64_t feature = arrival.feature + core->feature_shift;
-        if (ys.rows < 0 || xs.lanes < 0 || feature >= core->in_features)
-            continue; /* what is left of a map that pooling does not divide */
-        int64_t start_ns = arrival.t_ns > core->busy_ns ? arrival.t_ns : core->busy_ns;
-        start_ns += core->fixed_ns;
-        s.done_ns = start_ns + core->pipe_ns;
-        s.done = 0;
-        s.x = xs.x;
-        s.spike = arrival;
-        s.spike.y = (uint8_t)ys.y;
-        int16_t *state = core->state + ys.first + xs.first;
-        const int8_t *weights =
-            core->weights + feature * core->channel_weights + ys.weights + xs.weights;
-        for (int row = 0; row < ys.rows; row++) {
-            add_run(&s, state, weights, xs.lanes, rule);
-            state += core->row_lanes;
-            weights += core->weights_step;
-            s.done += xs.lanes;
-            s.spike.y++;
+        if (is_inside(core, arrival)) {
+            int64_t start_ns = larger(arrival.t_ns, core->busy_ns);
+            serve(&s, arrival, start_ns, core->fixed_ns + core->pipe_ns, rule);
         }
-        core->busy_ns = start_ns + (s.done * core->op_ns_q20 >> 20);
-        core->input_spikes++;
-        core->synops += s.done;
     }
-    core->sent_count = s.end - core->sent;
+    core->queue.end = s.end - core->queue.spikes;
     return taken;
 }
 
-static int record(Core *core) {
-    int64_t count = core->monitor_count + core->sent_count;
-    if (count > core->monitor_room) {
-        int64_t room = 2 * count;
-        Spike *larger = realloc(core->monitor, (size_t)room * sizeof(Spike));
-        if (!larger)
-            return -1;
-        core->monitor = larger;
-        core->monitor_room = room;
-    }
-    memcpy(core->monitor + core->monitor_count, core->sent,
-           (size_t)core->sent_count * sizeof(Spike));
-    core->monitor_count = count;
-    return 0;
-}
-
 /* Serve arrivals at the first of `cores`, and what they cause at the others; -1: out of memory. */
-static int serve(Core *core, int cores, const Spike *arrivals, int64_t count) {
+static int run_endless(Core *core, int64_t cores, const Spike *arrivals, int64_t count) {
     while (count) {
         int64_t taken = advance(core, arrivals, count);
         arrivals += taken;
         count -= taken;
-        if (core->monitored && record(core))
+        Queue sent = core->queue;
+        if (reserve(core, sent.end))
             return -1;
-        if (cores > 1 && serve(core + 1, cores - 1, core->sent, core->sent_count))
+        if (core->monitored) {
+            Spike *target = core->monitor + core->monitor_count;
+            memcpy(target, sent.spikes, (size_t)sent.end * sizeof(Spike));
+            core->monitor_count += sent.end;
+        }
+        if (cores > 1 && run_endless(core + 1, cores - 1, sent.spikes, sent.end))
             return -1;
     }
     return 0;
 }
 
+/* Queues with an end: a spike leaves when the core behind has started on the spike that came
+   `depth` places before; until then it holds up its core and all that this one sends later. Times
+   depend on nothing else, so each core goes on until its spikes find no more room or nothing waits
+   for it; then the one behind, or before, does. */
+
+static inline int64_t waiting(const Queue *queue) { return queue->gone - queue->taken; }
+
+/* Since when the next spike of a queue has had a place in front of the core behind. */
+static inline int64_t free_since(const Chain *chain, const Core *target, const Queue *queue) {
+    int64_t number = target->input_spikes + waiting(queue) - chain->depth;
+    return target->starts[number & chain->ring_mask];
+}
+
+/* Let events in as far as the first core has room; each leaves one pipe before its time. */
+static void __attribute__((noinline)) enter(Chain *chain, Queue *input) {
+    Core *target = chain->cores;
+    int64_t pipe_ns = target->pipe_ns;
+    for (; input->cursor < input->end; input->cursor++) {
+        Spike event = input->spikes[input->cursor];
+        int64_t leaves_ns = larger(event.t_ns - pipe_ns, chain->entered_ns);
+        if (is_inside(target, event)) {
+            if (waiting(input) == chain->depth)
+                return;
+            leaves_ns = larger(leaves_ns, free_since(chain, target, input));
+            int64_t late_ns = leaves_ns + pipe_ns - event.t_ns;
+            if (late_ns > 0) {
+                chain->held_back_events++;
+                chain->held_back_ns = larger(chain->held_back_ns, late_ns);
+            }
+            input->spikes[input->gone++] = (Spike){leaves_ns + pipe_ns, event.origin};
+        }
+        chain->entered_ns = leaves_ns;
+    }
+}
+
+/* Let a core's spikes leave in the order of firing; whether all found room. What waits for the core
+   behind closes up where a spike fell beyond its map. */
+static inline int let_go(const Chain *chain, Core *core) {
+    const Core *target = core + 1;
+    Queue *queue = &core->queue;
+    Spike *spike = queue->spikes + queue->cursor, *end = queue->spikes + queue->end;
+    int64_t shift_ns = core->shift_ns;
+    for (; spike < end; spike++) {
+        int64_t leaves_ns = spike->t_ns + shift_ns;
+        int is_taken = !target->may_miss || is_inside(target, *spike);
+        if (is_taken) {
+            if (waiting(queue) == chain->depth)
+                break;
+            leaves_ns = larger(leaves_ns, free_since(chain, target, queue));
+            shift_ns = leaves_ns - spike->t_ns;
+        }
+        Spike arrival = {leaves_ns + core->pipe_ns, spike->origin};
+        if (is_taken)
+            queue->spikes[queue->gone++] = arrival;
+        if (core->monitored)
+            core->monitor[core->monitor_count++] = arrival;
+    }
+    core->stalled_ns += shift_ns - core->shift_ns;
+    core->shift_ns = shift_ns;
+    queue->cursor = spike - queue->spikes;
+    if (spike < end)
+        return 0;
+    core->busy_ns += shift_ns;
+    return 1;
+}
+
+/* Move what waits to the front of a queue that is short of room for all that can fire at once. */
+static inline void make_room(Core *core) {
+    Queue *queue = &core->queue;
+    int64_t waits = waiting(queue);
+    if (!waits) {
+        queue->taken = queue->gone = 0;
+    } else if (queue->gone + core->neurons > queue->room) {
+        memmove(queue->spikes, queue->spikes + queue->taken, (size_t)waits * sizeof(Spike));
+        queue->taken = 0;
+        queue->gone = waits;
+    }
+    queue->cursor = queue->end = queue->gone;
+}
+
+/* Make all bins of load twice as wide. */
+static void __attribute__((noinline)) widen(Chain *chain) {
+    for (Core *core = chain->cores; core < chain->cores + chain->count; core++) {
+        for (int n = 0; n < BINS / 2; n++)
+            core->load[n] = core->load[2 * n] + core->load[2 * n + 1];
+        memset(core->load + BINS / 2, 0, BINS / 2 * sizeof *core->load);
+    }
+    chain->bin_log2++;
+}
+
+/* Count operations at the time at which a service started. */
+static inline void count_load(Chain *chain, Core *core, int64_t start_ns, int64_t operations) {
+    int64_t since_ns = start_ns - chain->origin_ns;
+    while (since_ns >> chain->bin_log2 >= BINS)
+        widen(chain);
+    core->load[since_ns >> chain->bin_log2] += operations;
+}
+
+/* Let a core's spikes leave and serve what waits for it as far as there is room; -1: no memory. */
+static int __attribute__((noinline)) work_on(Chain *chain, Core *core, Queue *source) {
+    int is_exit = core + 1 == chain->cores + chain->count;
+    int64_t send_ns = core->fixed_ns + (is_exit ? core->pipe_ns : 0);
+    Rule rule = rule_of(core);
+    Service s = {.core = core};
+    Queue *queue = &core->queue;
+    while (queue->cursor == queue->end || let_go(chain, core)) {
+        if (!waiting(source))
+            return 0;
+        if (reserve(core, core->neurons))
+            return -1;
+        make_room(core);
+        Spike arrival = source->spikes[source->taken++];
+        int64_t start_ns = larger(arrival.t_ns, core->busy_ns);
+        core->starts[core->input_spikes & chain->ring_mask] = start_ns;
+        core->shift_ns = 0;
+        Spike *first = is_exit && core->monitored ? core->monitor + core->monitor_count
+                                                  : queue->spikes + queue->end;
+        s.end = first;
+        serve(&s, arrival, start_ns, send_ns, rule);
+        count_load(chain, core, start_ns, s.done);
+        if (!is_exit)
+            queue->end += s.end - first;
+        else if (core->monitored)
+            core->monitor_count += s.end - first;
+    }
+    return 0;
+}
+
+/* Run until all that came in has been served; -1: out of memory. */
+static int run_finite(Chain *chain, Spike *events, int64_t count) {
+    Queue input = {.spikes = events, .end = count};
+    int64_t place = -1; /* the input */
+    for (;;) {
+        Queue *queue = place < 0 ? &input : &chain->cores[place].queue;
+        Queue *source = place < 1 ? &input : &chain->cores[place - 1].queue;
+        if (place < 0)
+            enter(chain, &input);
+        else if (work_on(chain, chain->cores + place, source))
+            return -1;
+        if (place + 1 < chain->count && waiting(queue))
+            place++;
+        else if (place < 0)
+            return 0;
+        else
+            place--;
+    }
+}
+
 /* Run packed events through a chain, from where it is; -1: out of memory. */
-int run_chain(Core *chain, int cores, const uint64_t *packed, int64_t count) {
-    static _Thread_local Spike block[BLOCK];
+int run_chain(Chain *chain, const uint64_t *packed, int64_t count) {
+    Spike block[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t size = count - first < BLOCK ? count - first : BLOCK;
         for (int64_t n = 0; n < size; n++) {
             uint64_t event = packed[first + n];
             block[n] = (Spike){.t_ns = (int64_t)(event >> 28) * NS_PER_US,
-                               .cause = (int32_t)(first + n),
-                               .feature = event >> 14 & 1023,
-                               .y = event >> 7 & 127,
-                               .x = event & 127};
+                               .origin = (uint64_t)(first + n) << 32 | (event >> 14 & 1023) << 16 |
+                                         (event >> 7 & 127) << 8 | (event & 127)};
         }
-        if (serve(chain, cores, block, size))
+        if (chain->depth ? run_finite(chain, block, size)
+                         : run_endless(chain->cores, chain->count, block, size))
             return -1;
     }
     return 0;

@@ -5,10 +5,11 @@
 The digits example and each network given run on a random blob that circles over the input map, at
 two densities; the digits on their own recordings too. The twin as it is used, with the exit layer
 monitored, with all layers monitored, and with a decimator on the second layer as well, stands
-beside the hand-written C kernel (`c_twin.py`) on the same configuration and events, as AVX2 and as
-the widest vectors of the processor; and beside sinabs (torch, time steps of 1 ms, batch of one) if
-it is installed. One thread each, by turns, in CPU time, so that neighbours on the machine count
-little; figures are medians over the rounds, and medians of each round's ratio.
+beside the hand-written C kernel (`c_twin.py`) on the same configuration and events, with the same
+queues and with queues without end, as AVX2 and as the widest vectors of the processor; and beside
+sinabs (torch, time steps of 1 ms, batch of one) if it is installed. One thread each, by turns, in
+CPU time, so that neighbours on the machine count little; figures are medians over the rounds, and
+medians of each round's ratio.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from twin_cases import (
 
 from speckfarm.events import PackedEvents
 from speckfarm_server.configuration import Configuration
+from speckfarm_server.twin.assumptions import ASSUMPTIONS
 from speckfarm_server.twin.twin import Twin
 
 try:
@@ -45,7 +47,13 @@ except ModuleNotFoundError:
 DECIMATOR = 2
 SINABS_ROUNDS = 3
 TURN_S = 0.1  # at least
-KERNELS = [name for name in ("avx2", "native") if name in VECTORS]
+DEPTHS = {"": ASSUMPTIONS.fifo_depth, ", no end": 0}
+KERNELS = {
+    f"C {vectors}{queues}": (vectors, depth)
+    for vectors in ("avx2", "native")
+    for queues, depth in DEPTHS.items()
+    if vectors in VECTORS
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +96,9 @@ def measure(name: str, model: Model, recordings: list[PackedEvents], rounds: int
     """Print a table: each variant of the configuration is a row."""
     chip_s = chip_seconds(recordings)
     print(f"\n{name}: {sum(map(len, recordings)):,} events in {chip_s:.2f} s of chip time\n")
-    columns = [f"C {kernel}, twin / C" for kernel in KERNELS]
-    columns += ["sinabs, twin / sinabs"] if sinabs_model else []
-    print("| run | M SynOps | twin, GSynOp/s | chip / CPU time |", " | ".join(columns), "|")
+    columns = [*KERNELS, "sinabs"] if sinabs_model else list(KERNELS)
+    print("GSynOp/s (sinabs: chip / CPU time), and how many times faster the twin is\n")
+    print("| run | M SynOps | twin | chip / CPU time |", " | ".join(columns), "|")
     print("|---|---|---|---|" + "---|" * len(columns))
     for variant, configuration in variants(model.configuration).items():
         contenders = _contenders(configuration, recordings)
@@ -151,8 +159,10 @@ def _contenders(
     configuration: Configuration, recordings: list[PackedEvents]
 ) -> dict[str, Callable[[], int]]:
     twin = Twin(configuration)
-    kernels = {kernel: CTwin(configuration, kernel) for kernel in KERNELS}
-    in_c = {f"C {name}": partial(run_c, c_twin, recordings) for name, c_twin in kernels.items()}
+    in_c = {
+        name: partial(run_c, CTwin(configuration, vectors, fifo_depth=depth), recordings)
+        for name, (vectors, depth) in KERNELS.items()
+    }
     return {"twin": partial(run_twin, twin, recordings), **in_c}
 
 
@@ -171,12 +181,11 @@ def _row(variant: str, speeds: Speeds) -> str:
     real_time = speeds.chip_s / float(np.median(speeds.seconds["twin"]))
     cells = [variant, f"{speeds.synops / 1e6:,.0f}", f"{speeds.gsynops('twin'):.2f}"]
     cells.append(f"{real_time:,.1f}")
-    for kernel in KERNELS:
-        name = f"C {kernel}"
+    for name in KERNELS:
         cells.append(f"{speeds.gsynops(name):.2f}, {speeds.ratio(name):.2f}")
     if "sinabs" in speeds.seconds:
         theirs = speeds.chip_s / float(np.median(speeds.seconds["sinabs"]))
-        cells.append(f"{theirs:.2f} chip / CPU, {speeds.ratio('sinabs'):,.0f}")
+        cells.append(f"{theirs:.2f}, {speeds.ratio('sinabs'):,.0f}")
     elif sinabs_model:
         cells.append("")
     return "| " + " | ".join(cells) + " |"

@@ -65,6 +65,7 @@ class ReferenceCore:
     next_tick_ns: int | None = None
     inbox: list[Spike] = field(default_factory=list)
     leaving: list[Leaving] = field(default_factory=list)
+    ways_left: list[Destination] = field(default_factory=list)  # of the first that leaves
     late_ns: int = 0  # by which what is being served was held up
     stalled_ns: int = 0
 
@@ -99,7 +100,8 @@ class ReferenceCore:
         tick_ns = self.next_tick_ns
         is_tick = tick_ns is not None and tick_ns <= horizon_ns
         if is_tick and (not self.inbox or tick_ns <= self.inbox[0].t_ns):
-            self.next_tick_ns += self.tick_period_ns
+            while self.next_tick_ns <= now_ns:  # those that came meanwhile are lost
+                self.next_tick_ns += self.tick_period_ns
             self.serve(now_ns, -1, self.reached_by_tick())
         else:
             arrival = self.inbox.pop(0)
@@ -189,7 +191,9 @@ class ReferenceTwin:
         first_ns, last_ns = (events[0].t_us * 1000, events[-1].t_us * 1000) if events else (0, -1)
         for core in self.cores.values():
             core.start_recording(first_ns)
+            core.ways_left = self.ways([core.core])
         self.events = self.entering(events)
+        self.ways_left = self.ways([])
         self.entered_ns = self.held_back_ns = 0
         self.outputs: list[tuple[int, int, int, int, int, int]] = []
         now_ns = -PIPE_NS
@@ -204,7 +208,10 @@ class ReferenceTwin:
             elif is_leave:
                 self.leave(self.by_layer[place - 1], now_ns)
             else:
-                self.by_layer[place - 1].start(now_ns, horizon_ns)
+                core = self.by_layer[place - 1]
+                core.start(now_ns, horizon_ns)
+                if not self.ways([core.core]):
+                    self.let_all_go(core)
 
     def moments(self, now_ns: int, horizon_ns: float) -> list[tuple[int, bool, int, int]]:
         """All that could happen next: time, whether a spike leaves, since when it wants to, place.
@@ -216,25 +223,37 @@ class ReferenceTwin:
             start_ns = core.next_start_ns(horizon_ns)
             if start_ns is not None:
                 found.append((start_ns, False, 0, place))
-            elif core.leaving and self.has_room(core.leaving[0].spike, self.ways([core.core])):
+            elif core.leaving and self.can_go_on(core.leaving[0].spike, core.ways_left):
                 found.append((max(core.wants_ns(), now_ns), True, core.wants_ns(), place))
-        if self.events and self.has_room(self.events[0], self.ways([])):
+        if self.events and self.can_go_on(self.events[0], self.ways_left):
             wants_ns = max(self.events[0].t_ns, self.entered_ns) - PIPE_NS
             found.append((max(wants_ns, now_ns), True, wants_ns, 0))
         return found
 
     def enter(self, now_ns: int) -> None:
-        event = self.events.pop(0)
-        self.deliver(event, self.ways([]), now_ns)
-        self.entered_ns = now_ns + PIPE_NS
-        self.held_back_ns = max(self.held_back_ns, self.entered_ns - event.t_ns)
+        event = self.events[0]
+        if self.deliver(event, self.ways_left, now_ns):
+            self.events.pop(0)
+            self.ways_left = self.ways([])
+            self.entered_ns = now_ns + PIPE_NS
+            self.held_back_ns = max(self.held_back_ns, self.entered_ns - event.t_ns)
 
     def leave(self, core: ReferenceCore, now_ns: int) -> None:
         spike = core.leaving[0].spike
-        self.deliver(spike, self.ways([core.core]), now_ns)
-        core.let_go(now_ns)
+        if self.deliver(spike, core.ways_left, now_ns):
+            core.let_go(now_ns)
+            core.ways_left = self.ways([core.core])
+            self.see(core, now_ns, spike)
+
+    def let_all_go(self, core: ReferenceCore) -> None:
+        """Nothing holds up the spikes of a core that feeds none, and it need not wait for them."""
+        for leaving in core.leaving:
+            self.see(core, *leaving)
+        core.leaving = []
+
+    def see(self, core: ReferenceCore, leaves_ns: int, spike: Spike) -> None:
         if core.core.monitor_enable:
-            self.outputs.append((now_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
+            self.outputs.append((leaves_ns + PIPE_NS, spike.cause, core.core.layer, *spike[2:]))
 
     def ways(self, source: list[CoreConfiguration]) -> list[Destination]:
         """Where spikes of a core, or of the input if none is given, go."""
@@ -246,19 +265,25 @@ class ReferenceTwin:
             ways = self.configuration.dvs.destinations
         return [to for to in ways if to.enable]
 
-    def has_room(self, spike: Spike, ways: list[Destination]) -> bool:
-        for number, to in enumerate(ways):
-            places = sum(other.core == to.core for other in ways[: number + 1])
-            is_full = len(self.cores[to.core].inbox) + places > self.fifo_depth
-            if is_full and self.arriving(spike, to, 0) is not None:
-                return False
-        return True
+    def can_go_on(self, spike: Spike, ways: list[Destination]) -> bool:
+        """Whether a spike that has these ways to go can go one of them, or has none to go."""
+        inside = [to for to in ways if self.arriving(spike, to, 0) is not None]
+        return not inside or any(self.has_room(to) for to in inside)
 
-    def deliver(self, spike: Spike, ways: list[Destination], now_ns: int) -> None:
+    def has_room(self, to: Destination) -> bool:
+        return len(self.cores[to.core].inbox) < self.fifo_depth
+
+    def deliver(self, spike: Spike, ways: list[Destination], now_ns: int) -> bool:
+        """Send a spike the ways on which there is room; whether that was all."""
+        left = []
         for to in ways:
             arriving = self.arriving(spike, to, now_ns + PIPE_NS)
-            if arriving is not None:
+            if arriving is not None and self.has_room(to):
                 self.cores[to.core].inbox.append(arriving)
+            elif arriving is not None:
+                left.append(to)
+        ways[:] = left
+        return not left
 
     def arriving(self, spike: Spike, to: Destination, t_ns: int) -> Spike | None:
         """What comes out at the end of a link; None beyond the map."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -254,17 +250,3 @@ def test_shapes_that_contradict_each_other_are_refused():
         ValueError, match="core 2, biases: found \\(2,\\), other fields say \\(1,\\)"
     ):
         Twin(chip(core([[[[1]]]], (1, 1), biases=np.zeros(2, np.int16))))
-
-
-def test_a_process_can_tell_that_it_is_about_to_compile(tmp_path):
-    program = (
-        "from speckfarm_server.twin.compilation import compile_kernels, is_compiled\n"
-        "before = is_compiled()\ncompile_kernels()\nprint(before, is_compiled())"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, text=True,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-    )  # fmt: skip
-
-    assert done.stdout.split() == ["False", "True"]

@@ -17,7 +17,7 @@ from speckfarm_server.configuration import (
     DvsConfiguration,
 )
 from speckfarm_server.vendor.keys import SPECK2B, SPECK2EF, Dialect, Many, Number, Switch
-from speckfarm_server.vendor.read import in_order
+from speckfarm_server.vendor.values import in_order
 
 MOST_LAYERS = 5
 Shape = tuple[int, int, int]

@@ -79,45 +79,46 @@ def _faults(
     figures["configurations that the library reads"] += 1
     faults = [] if answer["valid"] else [f"the library refuses it: {answer['message']}"]
     figures["of them valid"] += answer["valid"]
-    ours, theirs = dict(_flat(answer["ours"])), dict(_flat(json.loads(answer["json"])))
+    ours, theirs = dict(flat(answer["ours"])), dict(flat(json.loads(answer["json"])))
     figures["keys and values equal in its file"] += len(ours)
     faults += [
-        f"{path}: {ours.get(path)} and {theirs.get(path)}" for path in _differing(ours, theirs)
+        f"{path}: {ours.get(path)} and {theirs.get(path)}" for path in differing(ours, theirs)
     ]
     back = read_vendor_json(answer["json"].encode())
     if back.configuration.digest != configuration.digest or back.findings:
         faults.append("its file gives another configuration")
-    again = dict(_flat(json.loads(write_vendor_json(back.configuration))))
-    faults += [f"{path} is not written back" for path in _differing(theirs, again)]
+    again = dict(flat(json.loads(write_vendor_json(back.configuration))))
+    faults += [f"{path} is not written back" for path in differing(theirs, again)]
     for core in configuration.cores:
-        wanted = _core_fields(core)
+        wanted = core_values(core)
         figures["cores compared attribute by attribute"] += 1
         figures["values in arrays compared by index"] += _sizes(core)
         found = answer["cores"][core.core]
         faults += [f"core {core.core}: {name}" for name in wanted if found[name] != wanted[name]]
     if configuration.dvs is not None:
-        wanted = _dvs_fields(configuration.dvs)
+        wanted = dvs_values(configuration.dvs)
         figures["connected camera layers compared"] += 1
         faults += [f"camera: {name}" for name in wanted if answer["dvs"][name] != wanted[name]]
     return faults
 
 
-def _flat(value: Any, path: str = "") -> Any:
+def flat(value: Any, path: str = "") -> Any:
     """Path and value of every leaf; true is not 1."""
     if isinstance(value, dict):
         for key, each in value.items():
-            yield from _flat(each, f"{path}.{key}")
+            yield from flat(each, f"{path}.{key}")
     elif isinstance(value, list):
         yield path, [(type(each), each) for each in value]
     else:
         yield path, (type(value), value)
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Paths of leaves that are not in both, or not equal."""
     return [path for path in {**one, **other} if one.get(path) != other.get(path)]
 
 
-def _core_fields(core: CoreConfiguration) -> dict[str, Any]:
+def core_values(core: CoreConfiguration) -> dict[str, Any]:
     """What the library's core must hold, written out index by index."""
     f, h, w = core.output_shape
     c, k = core.input_shape[0], core.kernel_size
@@ -160,7 +161,8 @@ def _sizes(core: CoreConfiguration) -> int:
     return 2 * (core.weights.size + core.biases.size + int(np.prod(core.output_shape)))
 
 
-def _dvs_fields(dvs: DvsConfiguration) -> dict[str, Any]:
+def dvs_values(dvs: DvsConfiguration) -> dict[str, Any]:
+    """What the library's camera layer must hold."""
     ways = [[to.core, to.enable] for to in dvs.destinations]
     return {
         **{

@@ -133,9 +133,10 @@ class Assumptions:
         confidence="likely",
     )
     leak_tick: str = assumed(
-        "served like a spike that reaches every neuron, before spikes of its time",
+        "served like a spike that reaches every neuron, before spikes of its time; of ticks that "
+        "wait only one is served",
         "how biases are added",
-        source="the vendor calls them dense and costly; that they queue is a guess",
+        source="the vendor calls them dense and costly; how they wait is a guess",
         confidence="guess",
     )
     leak_phase: str = assumed(
@@ -145,13 +146,14 @@ class Assumptions:
         confidence="false on silicon",
     )
     fork: str = assumed(
-        "reaches both destinations at the same time",
-        "when the two copies of a spike leave",
+        "each copy leaves when there is room for it; the core goes on when all have left",
+        "when the two copies of a spike leave: at the same time unless a core is full",
         source="Datasheet: one spike to each destination; their times: nothing published",
         confidence="guess",
     )
     merge_order: str = assumed(
-        "by arrival; at equal times the input, then sources by layer number",
+        "by arrival; of those that may leave at one time, what was held up longest, then the "
+        "input, then sources by layer number",
         "which of several sources a core serves first; on silicon an arbiter decides",
         source="nothing published",
         confidence="guess",

@@ -21,11 +21,14 @@ def advance_chain(memory: Memory, flow: Record) -> bool:
     """Run until all that came in has been served; False if the call must return before."""
     place = flow.place
     last = flow.sources - 1
-    while may_go_on(flow):
+    while True:
         if place == INPUT:
             _enter(memory, flow)
         else:
             _work_on(memory, flow, place)
+        if not may_go_on(flow):
+            flow.place = place  # what it fired last may still have to leave
+            return False
         if place < last and _waits(record_at(memory.cores, place)):
             place += 1
         elif place == INPUT:
@@ -33,8 +36,6 @@ def advance_chain(memory: Memory, flow: Record) -> bool:
             return True
         else:
             place -= 1
-    flow.place = place
-    return False
 
 
 @compiled
@@ -52,14 +53,16 @@ def _enter(memory: Memory, flow: Record) -> None:
     while queue.cursor < queue.end:
         event = record_at(memory.events, queue.cursor)
         left_ns = max(event.t_ns - pipe_ns, left_ns)
-        if is_inside(link, event):
+        is_on_map = is_inside(link, event)
+        if is_on_map:
             if _waits(queue) == flow.depth:
                 return
             left_ns = max(left_ns, _free_since_ns(memory, flow, INPUT))
-            late_ns = left_ns + pipe_ns - event.t_ns
-            if late_ns > 0:
-                flow.held_back_events += 1
-                flow.held_back_ns = max(flow.held_back_ns, late_ns)
+        late_ns = left_ns + pipe_ns - event.t_ns
+        if late_ns > 0:
+            flow.held_back_events += 1
+            flow.held_back_ns = max(flow.held_back_ns, late_ns)
+        if is_on_map:
             _move_up(memory.events, queue, event, left_ns + pipe_ns)
         flow.entered_ns = left_ns
         queue.cursor += 1

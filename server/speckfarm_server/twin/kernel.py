@@ -1,9 +1,10 @@
 """The compiled part of the twin: spikes enter, wait in front of cores, are served, and leave.
 
-A spike leaves when each place it goes to has room for it; until then its source stalls, and with it
-all that comes after. Where spikes of several sources meet, or leak ticks come between, all happens
-in order of time: a core starts on what is next, or a spike leaves, and what comes first is done.
-Chains need no such order and have a faster way of their own, chain.py, with the same results.
+A spike leaves for each place it goes to when there is room; until it has left for all, its source
+stalls, and with it all that comes after. Where spikes of several sources meet, or leak ticks come
+between, all happens in order of time: a core starts on what is next, or a spike leaves, and what
+comes first is done. Chains need no such order and have a faster way of their own, chain.py, with
+the same results.
 
 No index is checked here: core.py checks shapes, twin.py checks events, and a spike that falls
 beyond a map is dropped.
@@ -200,27 +201,41 @@ def _leave(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
 
 @compiled
 def _deliver(memory: Memory, flow: Record, place: int, spike: Record, now_ns: int) -> bool:
-    """Put a spike into the inboxes at the ends of its links: into all or, if one is full, none."""
+    """Put a spike into the inboxes at the ends of its links; False if one is full.
+
+    Then those that had room have theirs, and the next call sees to the others.
+    """
     core = record_at(memory.cores, place)
-    for number in range(core.first_link, core.first_link + core.links):
-        link = record_at(memory.links, number)
+    waits = False
+    for number in range(core.links):
+        link = record_at(memory.links, core.first_link + number)
+        if core.delivered >> number & 1 or not is_inside(link, spike):
+            continue
         target = record_at(memory.cores, link.target)
-        if target.waiting + link.slots > flow.depth and is_inside(link, spike):
+        if target.waiting == flow.depth:
             target.wanted_by |= 1 << place
-            memory.moments[place] = NEVER
-            return False
-    for number in range(core.first_link, core.first_link + core.links):
-        link = record_at(memory.links, number)
-        if is_inside(link, spike):
-            target = record_at(memory.cores, link.target)
-            slot = target.head + target.waiting & flow.ring_mask
-            arrival = record_at(memory.inboxes, target.inbox_at + slot)
-            put(arrival, spike, now_ns + flow.pipe_ns)
-            arrival.layer = number  # of the link, for its own layer matters no more
-            target.waiting += 1
-            if target.waiting == 1 and not _has_spikes(target):
-                _rest(memory, flow, link.target)
+            waits = True
+        else:
+            core.delivered |= 1 << number
+            _arrive(memory, flow, core.first_link + number, spike, now_ns + flow.pipe_ns)
+    if waits:
+        memory.moments[place] = NEVER
+        return False
+    core.delivered = 0
     return True
+
+
+@compiled
+def _arrive(memory: Memory, flow: Record, number: int, spike: Record, t_ns: int) -> None:
+    place = record_at(memory.links, number).target
+    target = record_at(memory.cores, place)
+    slot = target.head + target.waiting & flow.ring_mask
+    arrival = record_at(memory.inboxes, target.inbox_at + slot)
+    put(arrival, spike, t_ns)
+    arrival.layer = number  # of the link, for its own layer matters no more
+    target.waiting += 1
+    if target.waiting == 1 and not _has_spikes(target):
+        _rest(memory, flow, place)
 
 
 @compiled

@@ -67,6 +67,7 @@ class Machine:
         )  # fmt: skip
         self._events: NDArray[np.void] = NO_SPIKES
         self._lay_out(sources, assumptions.fifo_depth)
+        seeds = [0]
         for place, core in enumerate(self._configured, 1):
             delays = delay_model(chip, core.core, assumptions)
             values = core_fields(core, assumptions)
@@ -75,8 +76,9 @@ class Machine:
             is_heard = bool(self._cores["links"][place]) or core.monitor_enable
             is_random = assumptions.order_seed is not None
             values["is_sifted"] = int(values["decimator"] > 1 or is_random or not is_heard)
-            values["random"] = _random_state(assumptions.order_seed, core.core)
+            seeds.append(_random_state(assumptions.order_seed, core.core))
             self._set_core(place, **values)
+        self._seeds = np.array(seeds)
         self.start_recording()
 
     def reset_state(self) -> None:
@@ -87,6 +89,7 @@ class Machine:
         """Zero clocks and counters, forget spikes on their way; neurons and decimators stay."""
         for name in _OF_A_RECORDING:
             self._cores[name] = 0
+        self._cores["random"] = self._seeds  # a recording comes out the same whatever ran before it
         self._starts[:] = -FOREVER_NS  # every place has always been free
         self._moments[:] = NEVER
         self._load[:] = 0
@@ -197,7 +200,7 @@ class Machine:
 
 _OF_A_RECORDING = (
     "busy_ns", "next_tick_ns", "head", "waiting", "taken", "gone", "cursor", "end", "shift_ns",
-    "wanted_by",
+    "wanted_by", "delivered",
     "input_spikes", "output_spikes", "ticks", "stalled_ns", "saturated",
 )  # fmt: skip
 
@@ -222,12 +225,11 @@ def _links(sources: Sequence[Source]) -> tuple[NDArray[np.void], list[int]]:
     firsts = []
     for source in sources:
         firsts.append(len(rows))
-        for number, way in enumerate(source.ways, 1):
+        for way in source.ways:
             target = sources[places[way.core]].core
             if target is not None:
-                same = sum(other.core == way.core for other in source.ways[:number])
                 fields = link_fields(way, source.core, target)
-                rows.append({**fields, "target": places[way.core], "slots": same})
+                rows.append({**fields, "target": places[way.core]})
     links = np.zeros(len(rows), LINK_DTYPE)
     for name in LINK_DTYPE.names or ():
         links[name] = [row[name] for row in rows]

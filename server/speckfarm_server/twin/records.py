@@ -31,7 +31,7 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "row",  # neurons of one row of the output map
     "channel",  # weights of one input feature
     "kernel_step",  # weights between those of one output row and of the next
-    "fires_from",  # smallest state that fires
+    "fires_above",  # largest state that does not fire
     "threshold_high", "threshold_low", "return_to_zero",
     "decimator",  # N; 1 if off
     "is_sifted",  # whether not all that fires goes on, or not in its order
@@ -49,13 +49,13 @@ CORE_DTYPE = np.dtype([(name, "<i8") for name in (
     "taken", "gone", "cursor", "end",  # in its queue, see chain.py
     "shift_ns",  # how long spikes of what is being served were held up
     "head", "waiting",  # its inbox, a ring, unless it is one of a chain
+    "delivered",  # links by which the spike at `cursor` has left, while others had no room, as bits
     "wanted_by",  # places whose spikes found no room here, as bits
     "input_spikes", "output_spikes", "ticks", "stalled_ns", "saturated",
 )])
 LINK_DTYPE = np.dtype([(name, "<i8") for name in (
     "target", "pooling_log2", "feature_shift", "features", "height", "width",
     "may_miss",  # whether a spike of the source may fall beyond the target's map
-    "slots",  # links of the same source to this target, up to this one
 )])
 FLOW_DTYPE = np.dtype([(name, "<i8") for name in (
     "sources",  # the input and all cores

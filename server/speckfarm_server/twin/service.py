@@ -73,7 +73,7 @@ def may_go_on(flow: Record) -> bool:
 def work_of(memory: Memory, flow: Record, core: Record, link: Record, deltas: Pointer) -> Work:
     """A core's work on what comes through a link, or on ticks."""
     kept = 0 if core.return_to_zero else -1
-    rule = Rule(core.threshold_low, core.fires_from, core.threshold_high, kept)
+    rule = Rule(core.threshold_low, core.fires_above, core.threshold_high, kept)
     spikes = memory.spikes if core.links else memory.outputs
     seen_after_ns = core.fixed_ns + (0 if core.links else flow.pipe_ns)
     return Work(
@@ -98,9 +98,14 @@ def serve(
 
 @compiled
 def serve_tick(memory: Memory, flow: Record, place: int, now_ns: int) -> None:
-    """Add the biases to every neuron; spikes of a tick have no cause (-1)."""
+    """Add the biases to every neuron; spikes of a tick have no cause (-1).
+
+    Ticks that came since the one to be served are lost in it: a core slower than its clock would
+    otherwise never get to the spikes that wait.
+    """
     core = record_at(memory.cores, place)
-    core.next_tick_ns += core.tick_period_ns
+    missed = (now_ns - core.next_tick_ns) // core.tick_period_ns
+    core.next_tick_ns += (1 + missed) * core.tick_period_ns
     core.ticks += 1
     first = core.queue_at + core.end if core.links else flow.emitted
     work = work_of(memory, flow, core, record_at(memory.links, 0), memory.biases)

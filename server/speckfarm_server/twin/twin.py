@@ -40,10 +40,10 @@ class Activity:
     synops: Int64Array  # neuron updates by spikes; those of leak ticks are not counted
     saturated: Int64Array  # neuron updates that 16 bits could not hold
     served_us: FloatArray  # time spent on spikes and ticks, rounded once instead of once each
-    stalled_us: FloatArray  # time for which its spikes found no room
+    stalled_us: FloatArray  # time for which the core stood still, its spikes finding no room
     load: Int64Array  # (layers, bins) neuron updates, those of ticks included
     bin_us: float  # width of a bin of `load`; the first begins with the first event
-    held_back_us: float  # by which the latest input event came into the cores too late
+    held_back_us: float  # the most by which an input event came into the cores too late
     held_back_events: int  # input events that came too late
 
 

@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     """What is alike for all neurons of a core."""
 
     low: int  # threshold_low
-    fires_from: int  # the lowest state that fires
+    fires_above: int  # the highest state that does not fire
     loss: int  # what a neuron that fires loses, threshold_high
     kept: int  # bits that it keeps then: all, -1, or none, 0
 
@@ -39,13 +39,14 @@ class Rule(NamedTuple):
 def plain_step(state: Any, deltas: Any, first: int, delta: int, count: int, rule: Rule) -> int:
     """What `step` does: bit n of the answer says whether neuron first + n has fired.
 
-    `state` and `deltas` are arrays or pointers (int16; int8 or int16), `count` is 1 to STEP.
+    `state` and `deltas` hold int16, and int8 or int16; plain Python needs lists, for arrays would
+    wrap around. `count` is 1 to STEP.
     """
     fired = 0
     for lane in range(count):
         v = state[first + lane] + deltas[delta + lane]
         v = max(min(max(v, -32768), 32767), rule.low)
-        if v >= rule.fires_from:
+        if v > rule.fires_above:
             fired |= 1 << lane
             v = (v - rule.loss) & rule.kept
         state[first + lane] = v
@@ -61,7 +62,7 @@ def _step(is_whole: bool, vectors: int) -> Any:
     ) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             states, weights, first, delta, count, rule = args
-            low, fires_from, loss, kept = (
+            low, fires_above, loss, kept = (
                 _splat(builder, builder.trunc(builder.extract_value(rule, n), I16))
                 for n in range(len(Rule._fields))
             )
@@ -73,7 +74,7 @@ def _step(is_whole: bool, vectors: int) -> Any:
                 change = _load_deltas(builder, weights, builder.add(delta, offset))
                 after = _call(builder, "llvm.sadd.sat", before, change)
                 after = _call(builder, "llvm.smax", after, low)
-                fires = builder.icmp_signed(">=", after, fires_from)
+                fires = builder.icmp_signed(">", after, fires_above)
                 reset = builder.and_(builder.sub(after, loss), kept)
                 after = builder.select(fires, reset, after)
                 if not is_whole:
@@ -122,7 +123,7 @@ def _lanes_below(builder: Any, count: Any, part: int) -> Any:
         lanes = builder.lshr(all_ones, ir.Constant(I64, part * LANES))
         bits = builder.trunc(lanes, ir.IntType(LANES))
         return builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
-    numbers = ir.Constant(ir.VectorType(I16, LANES), range(part * LANES, (part + 1) * LANES))
+    numbers = ir.Constant(ir.VectorType(I16, LANES), list(range(part * LANES, (part + 1) * LANES)))
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, I16)))
 
 

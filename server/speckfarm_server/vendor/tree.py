@@ -72,7 +72,7 @@ class _Reader:
         here = _joined(path, spelled)
         if spelled in found:
             return self._value(found[spelled], key, here)
-        if not _is_optional(key):
+        if not is_optional(key):
             text = f"{here} is missing; the vendor's library writes every field"
             raise BadInput("MISSING_FIELD", text, path=here)
         if isinstance(key, (Number, Switch)):
@@ -133,10 +133,11 @@ def _checked(key: str, path: str) -> str:
     raise BadInput("MODEL_UNREADABLE", text, path=path, found=ascii(key)[:100])
 
 
-def _is_optional(key: Key) -> bool:
+def is_optional(key: Key) -> bool:
+    """Whether a key, with all that is in it, may be left out."""
     if isinstance(key, (Number, Switch, Array)):
         return key.is_optional
-    return all(map(_is_optional, _keys(key).values()))
+    return all(map(is_optional, _keys(key).values()))
 
 
 def _keys(key: Many | Section) -> Section:
@@ -173,7 +174,7 @@ def _array(found: object, key: Array, path: str) -> NDArray[Any]:
         text = f"{path}.offsets are {offsets}; dimensions {shape} in order ask for "
         text += f"{row_major(shape)}"
         raise BadInput("WRONG_SHAPE", text, path=path, found=offsets, expected=row_major(shape))
-    array = np.array(_checked_values(values, key, f"{path}.values"), _kind(key)).reshape(shape)
+    array = np.array(_checked_values(values, key, f"{path}.values"), array_type(key)).reshape(shape)
     return np.ascontiguousarray(array if key.axes < 2 else array.swapaxes(-1, -2))
 
 
@@ -197,7 +198,8 @@ def _checked_values(values: list[Any], key: Array, path: str) -> list[Any]:
     return values
 
 
-def _kind(key: Array) -> type[np.generic]:
+def array_type(key: Array) -> type[np.generic]:
+    """Type of an array's values here."""
     if key.is_switch:
         return np.bool_
     return np.int8 if key.high <= 127 else np.int16

@@ -53,16 +53,20 @@ def write_vendor_json(configuration: Configuration) -> bytes:
     files have no key for it, and for recorded events that enter a core which others feed too.
     """
     _check_entries(configuration)
-    dialect = dialect_of(configuration)
-    values = values_of(configuration)
-    for path, value in configuration.vendor.items():
-        if not path.startswith(UNKNOWN):
-            _put(values, path, value)
-    tree = {ROOT: _spelled(values, dialect)}
+    tree = {ROOT: _spelled(attributes_of(configuration), dialect_of(configuration))}
     for path, value in configuration.vendor.items():
         if path.startswith(UNKNOWN) and path != CAMEL_CASE:
             _put(tree, path.removeprefix(UNKNOWN), value)
     return json.dumps(tree, separators=(",", ":"), default=_cereal).encode()
+
+
+def attributes_of(configuration: Configuration) -> Tree:
+    """Every attribute of the vendor's object, but for keys that the farm does not know."""
+    values = values_of(configuration)
+    for path, value in configuration.vendor.items():
+        if not path.startswith(UNKNOWN):
+            _put(values, path, value)
+    return values
 
 
 def entries_of(cores: Sequence[CoreConfiguration]) -> tuple[Destination, ...]:
