@@ -329,7 +329,7 @@ def test_result_has_exactly_the_fields_of_the_contract() -> None:
     ]  # fmt: skip
     assert list(plain["recordings"][0]) == [
         "recording", "name", "label", "prediction", "counts", "input_events", "output_events",
-        "duration_us", "decision_us", "latency", "output_spikes", "layers",
+        "duration_us", "decision_us", "latency", "overrun", "output_spikes", "layers",
     ]  # fmt: skip
     assert list(plain["latency"]) == list(plain["recordings"][0]["latency"]) == LATENCY_KEYS
     assert list(plain["timings_ms"]) == ["queue", "configure", "reset", "run", "collect", "total"]
