@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ import pytest
 
 import speckfarm
 from speckfarm.advice import AdviceStep, overrun_of
-from speckfarm.cli import main
 from speckfarm.decimation import Overrun
 from speckfarm.findings import Finding
 from speckfarm.result import LayerActivity
 from speckfarm.v1 import findings_pb2, jobs_pb2, latency_pb2, models_pb2, recordings_pb2
+from tests.command_line import Run, command_line
 from tests.farm_process import FarmProcess
 from tests.small_farm import SmallFarm, serving
-
-Run = Callable[..., int]
 
 
 class OverrunFarm(SmallFarm):
@@ -124,12 +122,7 @@ def farm(small: OverrunFarm) -> Iterator[speckfarm.Farm]:
 
 @pytest.fixture
 def run(small: OverrunFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setenv("SPECKFARM_SERVER", small.address)
-    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.nir").write_bytes(b"model")
-    (tmp_path / "r.npz").write_bytes(b"recording")
-    return lambda *words: main(words)
+    return command_line(small.address, monkeypatch, tmp_path)
 
 
 def decimators(small: OverrunFarm) -> list[dict[int, int]]:

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,14 @@ from google.rpc import code_pb2
 
 import speckfarm
 from speckfarm import errors
-from speckfarm.cli import exit_code, main
+from speckfarm.cli import exit_code
 from speckfarm.cli_parser import build_parser
 from speckfarm.v1 import jobs_pb2
+from tests.command_line import Run, command_line
 from tests.small_farm import SmallFarm, event, result_message, serving, state_of, status
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 DONE = event(1, "SUCCEEDED", job=state_of("SUCCEEDED"), result=result_message())
-Run = Callable[..., int]
 
 
 @pytest.fixture
@@ -37,12 +37,7 @@ def small() -> Iterator[SmallFarm]:
 
 @pytest.fixture
 def run(small: SmallFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setenv("SPECKFARM_SERVER", small.address)
-    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.nir").write_bytes(b"model")
-    (tmp_path / "r.npz").write_bytes(b"recording")
-    return lambda *words: main(words)
+    return command_line(small.address, monkeypatch, tmp_path)
 
 
 def _subparsers() -> dict[str, argparse.ArgumentParser]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,11 @@ from google.rpc import code_pb2
 
 import speckfarm
 from speckfarm import operands, reattach
-from speckfarm.cli import main
 from speckfarm.profile import local_path
 from speckfarm.settings import build_settings
 from speckfarm.v1 import findings_pb2, info_pb2, models_pb2
+from tests.command_line import Run, command_line
 from tests.small_farm import SmallFarm, event, serving, status
-
-Run = Callable[..., int]
 
 
 @pytest.fixture
@@ -30,14 +28,9 @@ def small() -> Iterator[SmallFarm]:
 
 @pytest.fixture
 def run(small: SmallFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setenv("SPECKFARM_SERVER", small.address)
-    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.nir").write_bytes(b"model")
-    (tmp_path / "r.npz").write_bytes(b"recording")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    return lambda *words: main(words)
+    return command_line(small.address, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import speckfarm
-from speckfarm.cli import main
 from speckfarm.cli_output import bytes_words
 from speckfarm.events import EVENT_DTYPE, pack
 from speckfarm.settings import build_settings
 from speckfarm.upload import bytes_source
 from speckfarm.v1 import benchmarks_pb2, boards_pb2, jobs_pb2, models_pb2
+from tests.command_line import Run, command_line
 from tests.small_farm import MEASURED, SmallFarm, event, result_message, serving, state_of
-
-Run = Callable[..., int]
 
 
 @pytest.fixture
@@ -32,12 +30,7 @@ def small() -> Iterator[SmallFarm]:
 
 @pytest.fixture
 def run(small: SmallFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setenv("SPECKFARM_SERVER", small.address)
-    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.nir").write_bytes(b"model")
-    (tmp_path / "r.npz").write_bytes(b"recording")
-    return lambda *words: main(words)
+    return command_line(small.address, monkeypatch, tmp_path)
 
 
 def test_check_starts_with_the_verdict(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

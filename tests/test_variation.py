@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from speckfarm.cli import main
 from speckfarm.result import Result
 from speckfarm.v1 import benchmarks_pb2, boards_pb2, jobs_pb2, latency_pb2
 from speckfarm.variation import measure_variation
+from tests.command_line import Run, command_line
 from tests.farm_process import FarmProcess
 from tests.nir_files import chain_bytes, conv, neurons
 from tests.small_farm import SmallFarm, serving, state_of
 
-Run = Callable[..., int]
 NO_FARM: Any = None  # these results fetch nothing
 
 
@@ -122,12 +122,7 @@ def small() -> Iterator[SmallFarm]:
 
 @pytest.fixture
 def run(small: SmallFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setenv("SPECKFARM_SERVER", small.address)
-    monkeypatch.setenv("SPECKFARM_TOKEN", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.nir").write_bytes(b"model")
-    (tmp_path / "r.npz").write_bytes(b"recording")
-    return lambda *words: main(words)
+    return command_line(small.address, monkeypatch, tmp_path)
 
 
 def test_vary_queues_the_job_as_given_and_one_for_each_seed(small: SmallFarm, run: Run) -> None:
