@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from speckfarm.events import PackedEvents
-from speckfarm_server.boards.board import Chunk
+from speckfarm_server.boards.board import Chunk, RunReport
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.job_result import Ending, LayerActivity
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.twin import Twin
 from tests.twin_builders import chip, core, to
@@ -26,6 +26,7 @@ class HiddenBoard:
 
     method = "estimated"
     assumptions = ""
+    device = None
 
     def __init__(
         self, assumptions: Assumptions, *, offset_us: float = 321.0, lost: float = 0.05
@@ -62,16 +63,14 @@ class HiddenBoard:
             x=outputs["x"],
         )
 
-    def activity(self) -> tuple[LayerActivity, ...]:
+    def report(self) -> RunReport:
+        """A real board cannot tell what its layers did."""
         assert self._twin is not None
-        counts = range(len(self._twin.activity.synops))
-        return tuple(
-            LayerActivity(layer=layer, input_spikes=0, output_spikes=0, synops=None)
-            for layer in counts
+        activity = tuple(
+            LayerActivity(layer=layer, input_spikes=None, output_spikes=None, synops=None)
+            for layer in range(len(self._twin.activity.synops))
         )
-
-    def held_back(self) -> None:
-        """A real board cannot tell."""
+        return RunReport(activity=activity, ending=Ending.QUIET)
 
     def health(self) -> str:
         return ""

@@ -54,7 +54,7 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         ("limits = 5", "CONFIG_WRONG_TYPE", "limits"),
         ("boards = []", "CONFIG_WRONG_TYPE", "boards"),
         ("[[boards]]\nchip = 'speck2f'", "CONFIG_WRONG_TYPE", "boards.id"),
-        ("[[boards]]\nid = 'a'\nkind = 'real'", "CONFIG_BOARD_KIND", "'real'"),
+        ("[[boards]]\nid = 'a'\nkind = 'magic'", "CONFIG_BOARD_KIND", "'magic'"),
         ("[[boards]]\nid = 'a'\nchip = 'speck9'", "UNKNOWN_CHIP", "speck2f"),
         ("[[boards]]\nid = 'a'\n[[boards]]\nid = 'a'", "CONFIG_BOARD_TWICE", "'a'"),
         ("listen = ", "CONFIG_UNREADABLE", "farm.toml"),

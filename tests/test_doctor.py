@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from speckfarm_server.boards.samna.install import Samna, SamnaKind, find_samna
 from speckfarm_server.config import TlsConfig
 from speckfarm_server.doctor import clock, data, reach, software, usb
 from speckfarm_server.doctor.line import State, as_json, as_text, is_healthy, note, ok, wrong
@@ -160,22 +161,22 @@ THIS_PYTHON = next(each for each in EXTENSION_SUFFIXES if "cpython" in each)
 @pytest.mark.parametrize(
     ("files", "kind"),
     [
-        ({"__init__.py": STUB}, software.SamnaKind.STUB),
-        ({"__init__.py": "import subprocess  # pip install"}, software.SamnaKind.STUB),
-        ({"__init__.py": "", f"samna{THIS_PYTHON}": ""}, software.SamnaKind.REAL),
-        ({"__init__.py": "", "lib/_samna.abi3.so": ""}, software.SamnaKind.REAL),
-        ({"__init__.py": "", "samna.cpython-38-x.so": ""}, software.SamnaKind.OTHER_PYTHON),
-        ({"__init__.py": "speck = 1"}, software.SamnaKind.UNKNOWN),
+        ({"__init__.py": STUB}, SamnaKind.STUB),
+        ({"__init__.py": "import subprocess  # pip install"}, SamnaKind.STUB),
+        ({"__init__.py": "", f"samna{THIS_PYTHON}": ""}, SamnaKind.REAL),
+        ({"__init__.py": "", "lib/_samna.abi3.so": ""}, SamnaKind.REAL),
+        ({"__init__.py": "", "samna.cpython-38-x.so": ""}, SamnaKind.OTHER_PYTHON),
+        ({"__init__.py": "speck = 1"}, SamnaKind.UNKNOWN),
     ],
 )
 def test_samna_is_told_from_the_stub_without_running_it(
-    files: dict[str, str], kind: software.SamnaKind, tmp_path: Path
+    files: dict[str, str], kind: SamnaKind, tmp_path: Path
 ) -> None:
     mark = tmp_path / "imported"
     texts = {name: text.replace("{mark!r}", repr(str(mark))) for name, text in files.items()}
     path = install(tmp_path / "packages", texts, "0.48.6")
 
-    found = software.find_samna(path)
+    found = find_samna(path)
 
     assert (found.kind, found.version) == (kind, "0.48.6")
     assert found.folder == tmp_path / "packages" / "samna"
@@ -184,7 +185,7 @@ def test_samna_is_told_from_the_stub_without_running_it(
 
 
 def test_no_samna_is_absent(tmp_path: Path) -> None:
-    assert software.find_samna([str(tmp_path)]) == software.Samna(kind=software.SamnaKind.ABSENT)
+    assert find_samna([str(tmp_path)]) == Samna(kind=SamnaKind.ABSENT)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_no_samna_is_absent(tmp_path: Path) -> None:
     ],
 )
 def test_samna_is_judged_by_what_the_boards_need(kind: str, needed: bool, state: str) -> None:
-    found = software.Samna(kind=software.SamnaKind(kind), version="0.48.6", folder=Path("/p"))
+    found = Samna(kind=SamnaKind(kind), version="0.48.6", folder=Path("/p"))
 
     line = software.judge_samna(found, needed=needed)
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speckfarm_server.boards.samna_configuration import differences, read, write
-from speckfarm_server.boards.samna_names import CHIP_NAMES
+from speckfarm_server.boards.samna.configuration import differences, read, write
+from speckfarm_server.boards.samna.names import CHIP_NAMES
 from speckfarm_server.check import check
 from speckfarm_server.chip import CHIPS as CHIP_LIMITS
 from speckfarm_server.configuration import Configuration, Destination, DvsConfiguration

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from speckfarm_server.boards.samna_names import (
+from speckfarm_server.boards.samna.names import (
     CHIP_NAMES,
     CONFIGURATION,
     LIBRARY,
@@ -137,7 +137,7 @@ def test_only_names_of_speck2b_without_a_board_are_said_to_have_run(chip: str) -
 
 def test_nothing_here_imports_the_vendors_library() -> None:
     code = (
-        "import sys, speckfarm_server.boards.samna_configuration as _;"
+        "import sys, speckfarm_server.boards.samna.configuration as _;"
         "print([name for name in ('samna', 'samnagui', 'grpc', 'numba') if name in sys.modules])"
     )
 

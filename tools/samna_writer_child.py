@@ -22,8 +22,8 @@ from tests.vendor_generator import describe  # noqa: E402
 from vendor_child import core_fields, dvs_fields, load_samna  # noqa: E402
 from vendor_json_proof import core_values, differing, dvs_values, flat  # noqa: E402
 
-from speckfarm_server.boards.samna_configuration import differences, read, write  # noqa: E402
-from speckfarm_server.boards.samna_names import (  # noqa: E402
+from speckfarm_server.boards.samna.configuration import differences, read, write  # noqa: E402
+from speckfarm_server.boards.samna.names import (  # noqa: E402
     CHIP_NAMES,
     Name,
     attributes_of_chip,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from speckfarm.device import read_device
 from speckfarm.errors import NotFound
 from speckfarm.events import PACKED_DTYPE, unpack
 from speckfarm.findings import read_finding
@@ -17,7 +18,7 @@ from speckfarm.latency import Latency, read_latency, rounded
 from speckfarm.overrun import Overrun, read_overrun
 from speckfarm.settings import settings_dict
 from speckfarm.upload import download
-from speckfarm.words import kind_word, optional, state_word
+from speckfarm.words import ending_word, kind_word, optional, state_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,7 @@ class RecordingResult:
     latency: Latency  # of the exit layer
     layer_latency: Mapping[int, Latency]  # of monitored inner layers
     overrun: Overrun | None = None  # whether the cores kept up; None: the board cannot tell
+    ending: str | None = None  # why the run ended: served (simulated), quiet or drain_limit (real)
 
     @property
     def output_spikes(self) -> int:
@@ -72,8 +74,8 @@ class LayerActivity:
     """What one layer did in all recordings of a job."""
 
     layer: int
-    input_spikes: int
-    output_spikes: int  # fired, before decimator and pooling
+    input_spikes: int | None  # None where a real board cannot tell
+    output_spikes: int | None  # fired, before decimator and pooling
     synops: int | None  # None on a real board
     synops_formula: float | None  # the published formula, which ignores borders
     synops_per_s: float | None  # all recordings; None without time
@@ -107,6 +109,10 @@ class Result:
         self.findings = tuple(read_finding(finding) for finding in message.findings)
         self.recordings = tuple(_read_recording(each) for each in message.recordings)
         self.layers = tuple(read_activity(each) for each in message.layers)
+        # Which devkit it was; None on a simulated board.
+        self.device = read_device(message.device) if message.HasField("device") else None
+        # Mean of each supply rail while recordings ran; empty unless the board measures it.
+        self.power_w = {rail.rail: rail.mean_w for rail in message.power}
         # Host time of each stage in ms.
         self.timings_ms = {name: getattr(message.timings, f"{name}_ms") for name in STAGES}
 
@@ -163,6 +169,8 @@ class Result:
             "findings": [finding.to_dict() for finding in self.findings],
             "timings_ms": {name: rounded(value) for name, value in self.timings_ms.items()},
             "layers": [layer.to_dict() for layer in self.layers],
+            "device": None if self.device is None else self.device.to_dict(),
+            "power_w": self.power_w,
         }
 
     def plot(
@@ -218,8 +226,8 @@ def read_activity(message: jobs_pb2.LayerActivity) -> LayerActivity:
     """From the wire."""
     return LayerActivity(
         layer=message.layer,
-        input_spikes=message.input_spikes,
-        output_spikes=message.output_spikes,
+        input_spikes=message.input_spikes if message.HasField("input_spikes") else None,
+        output_spikes=message.output_spikes if message.HasField("output_spikes") else None,
         synops=message.synops if message.HasField("synops") else None,
         synops_formula=optional(message, "synops_formula"),
         synops_per_s=optional(message, "synops_per_s"),
@@ -244,4 +252,5 @@ def _read_recording(message: jobs_pb2.RecordingResult) -> RecordingResult:
             layer: read_latency(latency) for layer, latency in message.layer_latency.items()
         },
         overrun=read_overrun(message.overrun) if message.HasField("overrun") else None,
+        ending=ending_word(message.ending),
     )

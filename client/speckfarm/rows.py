@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from speckfarm.device import Device, read_device
 from speckfarm.latency import Latency, read_latency, rounded
 from speckfarm.words import health_word, kind_word, runtime_word, to_datetime
 
@@ -38,6 +39,9 @@ class Board(ListRow):
     since: datetime | None  # when it entered its state
     configuration: str | None  # SHA-256 of what it holds
     message: str
+    device: Device | None  # None on a simulated board, and before one was found
+    swap_hint: str  # why it may be another devkit than before; empty if nothing hints at that
+    faults: int  # in a row; two put a board into quarantine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,9 @@ def read_board(message: boards_pb2.Board) -> Board:
         since=to_datetime(message.since),
         configuration=message.configuration or None,
         message=message.message,
+        device=read_device(message.device) if message.HasField("device") else None,
+        swap_hint=message.swap_hint,
+        faults=message.faults,
     )
 
 

@@ -91,6 +91,11 @@ def health_word(health: boards_pb2.BoardHealth.ValueType) -> str:
     return _lower(boards_pb2.BoardHealth.Name(health), "BOARD_HEALTH_") or "unknown"
 
 
+def ending_word(ending: jobs_pb2.RunEnding.ValueType) -> str | None:
+    """Why a run ended as served, quiet or drain_limit; None if it is not known."""
+    return _lower(jobs_pb2.RunEnding.Name(ending), "RUN_ENDING_")
+
+
 def to_datetime(timestamp: Timestamp) -> datetime | None:
     """Aware datetime in UTC; None for a timestamp that was never set (1970 is not in use)."""
     if timestamp.seconds == 0 and timestamp.nanos == 0:

@@ -11,9 +11,12 @@ from speckfarm_server.job_result import (
     JobResult,
     LayerActivity,
     LayerLags,
+    RailPower,
     RecordingResult,
     StageTimes,
     accuracy_of,
+    device_from_plain,
+    ending_from_plain,
     overrun_from_plain,
 )
 from speckfarm_server.latency import Latency
@@ -50,6 +53,8 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         lags=lags,
         assumptions=done["assumptions"],
         exit_spikes=done["exit_spikes"],
+        device=device_from_plain(done["device"]),
+        power=tuple(RailPower(**rail) for rail in done["power"]),
     )
 
 
@@ -63,8 +68,9 @@ def _recording(plain: dict[str, Any]) -> RecordingResult:
         for item in plain.pop("lags")
     )
     overrun = overrun_from_plain(plain.pop("overrun"))
+    ending = ending_from_plain(plain.pop("ending"))
     counts = tuple(plain.pop("counts"))
-    return RecordingResult(**plain, counts=counts, lags=lags, overrun=overrun)
+    return RecordingResult(**plain, counts=counts, lags=lags, overrun=overrun, ending=ending)
 
 
 def latency_rows(live: LiveJob, result: JobResult, time_us: int) -> list[Row]:

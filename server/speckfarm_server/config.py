@@ -20,6 +20,9 @@ else:
 
 MI = 1024 * 1024
 MAX_PORT = 65535
+BOARD_KINDS = ("simulated", "real", "scripted")
+FIRST_EVENTS = ("keep", "sacrifice")
+CHIPS_OF_DEVKITS = ("speck2f", "speck2e")  # boards/samna/names.py has their devkits
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -28,9 +31,26 @@ class BoardConfig:
     """One board: [[boards]]."""
 
     id: str  # what users see
-    kind: str = "simulated"  # "simulated"; "scripted" is for tests and benchmarks only
+    kind: str = "simulated"  # "simulated" or "real"; "scripted" is for tests and benchmarks only
     chip: str = "speck2f"
     script: str = "{}"  # JSON for scripted boards: see boards/scripted.py
+    # Which devkit a real board is. What is left empty may be anything, but one must fit alone.
+    usb: str = ""  # USB path of its port, e.g. "2-1.3"
+    device: str = ""  # the vendor's type, e.g. "Speck2fDevKit"
+    serial: str = ""  # most devkits have none
+    # A chip may lose the first event after a state reset (BMI, on speck2f): "keep" puts in what was
+    # recorded; "sacrifice" sends the first event once more before it, to be lost in its place.
+    first_event: str = "keep"
+    # File of `doctor --prove`: what a real board answered, or whose constants a simulated one has.
+    proof: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsbConfig:
+    """Where the operating system shows USB devices: [usb]. Other values only inside containers."""
+
+    sysfs: str = "/sys/bus/usb/devices"
+    nodes: str = "/dev/bus/usb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +85,7 @@ class FarmConfig:
     data: str = ""  # folder; default: the user's data folder
     tls: TlsConfig = field(default_factory=TlsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    usb: UsbConfig = field(default_factory=UsbConfig)
     boards: tuple[BoardConfig, ...] = (BoardConfig(id="twin-0"), BoardConfig(id="twin-1"))
 
     @property
@@ -109,6 +130,8 @@ def parse(plain: dict[str, Any]) -> FarmConfig:
     nested: dict[str, Any] = dict(plain)
     if "tls" in nested:
         nested["tls"] = _section(TlsConfig, "tls", nested["tls"])
+    if "usb" in nested:
+        nested["usb"] = _section(UsbConfig, "usb", nested["usb"])
     if "limits" in nested:
         nested["limits"] = _section(LimitsConfig, "limits", nested["limits"])
     if "boards" in nested:
@@ -124,7 +147,7 @@ def parse(plain: dict[str, Any]) -> FarmConfig:
     return config
 
 
-T = TypeVar("T", FarmConfig, TlsConfig, LimitsConfig, BoardConfig)
+T = TypeVar("T", FarmConfig, TlsConfig, LimitsConfig, UsbConfig, BoardConfig)
 
 
 def _section(kind: type[T], name: str, plain: Any) -> T:
@@ -150,9 +173,21 @@ def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
     ids = [board.id for board in boards]
     for board in boards:
         find_chip(board.chip)
-        if board.kind not in ("simulated", "scripted"):
-            message = f"board {board.id}: kind {board.kind!r} is not known; use 'simulated'"
+        if board.kind not in BOARD_KINDS:
+            message = (
+                f"board {board.id}: kind {board.kind!r} is not known; use 'simulated' or 'real'"
+            )
             raise BadInput("CONFIG_BOARD_KIND", message, found=board.kind)
+        if board.first_event not in FIRST_EVENTS:
+            allowed = " or ".join(map(repr, FIRST_EVENTS))
+            message = (
+                f"board {board.id}: first_event is {board.first_event!r}; it must be {allowed}"
+            )
+            raise BadInput("CONFIG_FIRST_EVENT", message, found=board.first_event, allowed=allowed)
+        if board.kind == "real" and board.chip not in CHIPS_OF_DEVKITS:
+            allowed = ", ".join(CHIPS_OF_DEVKITS)
+            message = f"board {board.id}: no devkit with {board.chip} can be driven; {allowed} can"
+            raise BadInput("CONFIG_BOARD_CHIP", message, found=board.chip, allowed=allowed)
         if ids.count(board.id) > 1:
             message = f"two boards are called {board.id!r}; names must differ"
             raise BadInput("CONFIG_BOARD_TWICE", message, found=board.id)

@@ -15,11 +15,9 @@ from speckfarm.v1 import (
     recordings_pb2,
     settings_pb2,
 )
-from speckfarm_server.boards.host import BoardHost
 from speckfarm_server.check import LayerNeed
 from speckfarm_server.errors import BadInput, Finding
 from speckfarm_server.job import BoardKind, JobError, JobEvent, JobState, JobStatus
-from speckfarm_server.live import LiveJob
 from speckfarm_server.settings import Settings, from_canonical
 from speckfarm_server.store.rows import Model, Recording
 
@@ -263,24 +261,6 @@ def event_message(event: JobEvent, done: int) -> jobs_pb2.WatchJobResponse:
         state=state_message(event.state),
         message=event.message,
         recordings_done=done,
-    )
-
-
-def board_message(host: BoardHost, live: LiveJob | None) -> boards_pb2.Board:
-    """Write a board."""
-    state = boards_pb2.BoardRuntimeState.Value(f"BOARD_RUNTIME_STATE_{host.runtime_state.value}")
-    return boards_pb2.Board(
-        id=host.id,
-        kind=kind_message(host.kind.value),
-        chip=host.chip,
-        runtime_state=state,
-        health=boards_pb2.BoardHealth.Value(f"BOARD_HEALTH_{host.health.value}"),
-        enabled=host.enabled,
-        job="" if live is None else live.spec.id,
-        user="" if live is None else live.spec.user,
-        since=time_message(int(host.since * 1e6)),
-        configuration=host.loaded,
-        message=host.message,
     )
 
 

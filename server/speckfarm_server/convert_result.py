@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from speckfarm.v1 import jobs_pb2, latency_pb2
 from speckfarm_server.convert import finding_message, kind_message
-from speckfarm_server.job_result import JobResult, LayerActivity, RecordingResult
+from speckfarm_server.convert_board import device_message
+from speckfarm_server.job_result import Ending, JobResult, LayerActivity, RecordingResult
 from speckfarm_server.latency import Latency
 from speckfarm_server.overrun import Overrun
 
@@ -41,6 +42,8 @@ def result_message(result: JobResult, job: jobs_pb2.Job) -> jobs_pb2.Result:
         spikes=result.spikes,
         lags=result.lags,
         assumptions=result.assumptions,
+        device=device_message(result.device),
+        power=[jobs_pb2.RailPower(**vars(rail)) for rail in result.power],
     )
 
 
@@ -72,7 +75,13 @@ def _recording_result(recording: RecordingResult) -> jobs_pb2.RecordingResult:
         latency=latency_message(recording.lags[0].latency),
         layer_latency={lags.layer: latency_message(lags.latency) for lags in recording.lags[1:]},
         overrun=None if recording.overrun is None else _overrun_message(recording.overrun),
+        ending=_ending_message(recording.ending),
     )
+
+
+def _ending_message(ending: Ending | None) -> jobs_pb2.RunEnding.ValueType:
+    name = "UNSPECIFIED" if ending is None else ending.value
+    return jobs_pb2.RunEnding.Value(f"RUN_ENDING_{name}")
 
 
 def _overrun_message(overrun: Overrun) -> jobs_pb2.Overrun:

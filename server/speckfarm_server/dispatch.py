@@ -32,7 +32,7 @@ class Dispatcher:
     """Moves jobs from the queue to boards; first come, first served."""
 
     def __init__(self, config: FarmConfig, *, store: Store, blobs: Blobs, library: Library) -> None:
-        self.hosts = [BoardHost(b, config.limits, self._board_changed) for b in config.boards]
+        self.hosts = [BoardHost(b, config, self._board_changed) for b in config.boards]
         self._store = store
         self._runners = {
             host.id: Runner(

@@ -35,7 +35,8 @@ def _silent(
         return []
     figures = {"silent": str(len(silent)), "recordings": str(len(recordings))}
     advice = "Find with `monitor` where the spikes end; look at decimators, thresholds, lower clip"
-    if mute := next((layer for layer in layers if not layer.output_spikes), None):
+    mute = next((layer for layer in layers if layer.output_spikes == 0), None)
+    if mute is not None and mute.input_spikes is not None:
         figures |= {"mute_layer": str(mute.layer), "arrived": str(mute.input_spikes)}
         advice = (
             f"Spikes end at layer {mute.layer}: {mute.input_spikes:,} reached it, and it never "

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.boards.host import BoardHost, RuntimeState
+from speckfarm_server.boards.host import BoardHost, RuntimeState, fault_of
 from speckfarm_server.boards.wire import Message
 from speckfarm_server.collect import attempt_row, collect, latency_rows, usage_row
 from speckfarm_server.config import LimitsConfig
@@ -169,7 +169,7 @@ class Runner:
             if message["op"] == "done":
                 return message, None
             if message["op"] == "failed":
-                return None, _fault_of(message)
+                return None, fault_of(message)
             if message["op"] == "progress":
                 self._note(message)
         return None, _late(live)  # or cancelled, which the job's state tells
@@ -279,11 +279,6 @@ class Runner:
         digest = hashlib.sha256(data).hexdigest()
         blobs.append({"digest": digest, "data": data})
         return digest
-
-
-def _fault_of(message: Message) -> BoardFault:
-    error_class = ErrorClass(message["error_class"])
-    return BoardFault(message["reason"], message["message"], error_class, **message["metadata"])
 
 
 def _late(live: LiveJob) -> BoardFault:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from speckfarm.events import PackedEvents
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.job_result import Device, Ending, LayerActivity, RailPower
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +34,16 @@ class HeldBack:
     busiest: int  # layer whose core spent most time on spikes, stalled time not counted
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What there is to say of the last recording that `run` was exhausted for."""
+
+    activity: tuple[LayerActivity, ...]  # of each layer, in order
+    ending: Ending
+    held_back: HeldBack | None = None  # None: the board cannot tell
+    power: tuple[RailPower, ...] = ()
+
+
 class Board(Protocol):
     """A board in its own process. Every method may raise BoardFault."""
 
@@ -45,6 +55,11 @@ class Board(Protocol):
     @property
     def assumptions(self) -> str:
         """Digest of the simulator's assumptions; empty on a real board."""
+        ...
+
+    @property
+    def device(self) -> Device | None:
+        """Which devkit it is; None on a simulated board."""
         ...
 
     def configure(self, configuration: Configuration) -> None:
@@ -59,12 +74,8 @@ class Board(Protocol):
         """Put one recording in; yield what comes out until the input is done and all is quiet."""
         ...
 
-    def activity(self) -> tuple[LayerActivity, ...]:
-        """What each layer did in the last recording that `run` was exhausted for."""
-        ...
-
-    def held_back(self) -> HeldBack | None:
-        """What became of the input of the last recording; None if the board cannot tell."""
+    def report(self) -> RunReport:
+        """About the last recording that `run` was exhausted for."""
         ...
 
     def health(self) -> str:

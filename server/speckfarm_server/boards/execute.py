@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.events import TIME_SHIFT, PackedEvents
-from speckfarm_server.boards.board import Board, Chunk
+from speckfarm_server.boards.board import Board, Chunk, RunReport
 from speckfarm_server.boards.chunks import in_time, join, pack_output, pool_exit
 from speckfarm_server.boards.lags import ExactLags, Lags, Measurement
 from speckfarm_server.boards.shadow import EstimatedLags
-from speckfarm_server.boards.totals import add_up
+from speckfarm_server.boards.totals import add_up, average
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.histogram import Histogram, merge_all
-from speckfarm_server.job_result import LayerActivity, LayerLags, RecordingResult
+from speckfarm_server.job_result import Device, LayerActivity, LayerLags, RailPower, RecordingResult
 from speckfarm_server.latency import Latency, decide, merge
 from speckfarm_server.recordings import Recordings, from_file, select_polarity
 
@@ -58,6 +58,8 @@ class Outcome:
     run_ms: float
     collect_ms: float
     assumptions: str
+    device: Device | None
+    power: tuple[RailPower, ...]  # over all recordings
 
 
 class Attempt:
@@ -76,7 +78,7 @@ class Attempt:
         self._spikes: list[PackedEvents] = []
         self._lags: list[NDArray[np.float64]] = []
         self._merged: list[tuple[Latency, Histogram]] = []  # of the exit layer, to be merged
-        self._activity: list[tuple[LayerActivity, ...]] = []
+        self._reports: list[RunReport] = []
         self._exit_spikes = 0
         self._outputs = 0
         self._lags_of: Lags = _lags_of(board, task.configuration)
@@ -153,7 +155,8 @@ class Attempt:
             first_input_us=float(input_t_us[0]),
         )
         self._exit_spikes += int(at_exit.sum())
-        self._activity.append(self._board.activity())
+        report = self._board.report()
+        self._reports.append(report)
         self._spikes.append(pack_output(output))
         self._recordings.append(
             RecordingResult(
@@ -168,13 +171,18 @@ class Attempt:
                 decision_us=decision.decision_us,
                 lags=_layer_lags(measurement),
                 overrun=measurement.overrun,
+                ending=report.ending,
             )
         )
 
     def _outcome(self) -> Outcome:
         return Outcome(
             recordings=tuple(self._recordings),
-            layers=add_up(self._activity, self._recordings, self._task.configuration),
+            layers=add_up(
+                [report.activity for report in self._reports],
+                self._recordings,
+                self._task.configuration,
+            ),
             spikes=b"".join(spikes.astype("<u8").tobytes() for spikes in self._spikes),
             lags=b"".join(lags.astype("<f8").tobytes() for lags in self._lags),
             exit_spikes=self._exit_spikes,
@@ -187,6 +195,8 @@ class Attempt:
             run_ms=self._stopwatch["run"],
             collect_ms=self._stopwatch["collect"],
             assumptions=self._board.assumptions,
+            device=self._board.device,
+            power=average([report.power for report in self._reports]),
         )
 
     def _tell(self) -> None:

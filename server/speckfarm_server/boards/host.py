@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import subprocess
@@ -13,9 +14,10 @@ from enum import Enum
 from typing import Any
 
 from speckfarm_server.boards.wire import Inbox, Message, encode
-from speckfarm_server.config import BoardConfig, LimitsConfig
+from speckfarm_server.config import BoardConfig, FarmConfig, UsbConfig
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job import BoardKind
+from speckfarm_server.job_result import Device, device_from_plain
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +44,36 @@ class Health(str, Enum):
     BAD = "BAD"
 
 
+def kind_of(config: BoardConfig) -> BoardKind:
+    """Real or simulated; scripted boards count as simulated."""
+    return BoardKind.REAL if config.kind == "real" else BoardKind.SIMULATED
+
+
+def options_of(config: BoardConfig, usb: UsbConfig) -> str:
+    """What its process is told of a board, as JSON; of a scripted one its script."""
+    if config.kind == "scripted":
+        return config.script
+    return json.dumps({**vars(config), "sysfs": usb.sysfs, "nodes": usb.nodes})
+
+
+def fault_of(message: Message) -> BoardFault:
+    """What a process says of its failure."""
+    error_class = ErrorClass(message["error_class"])
+    return BoardFault(message["reason"], message["message"], error_class, **message["metadata"])
+
+
 class BoardHost:
     """One board as the farm sees it. `on_change` is called after every change of state."""
 
     def __init__(
-        self, config: BoardConfig, limits: LimitsConfig, on_change: Callable[[BoardHost], None]
+        self, config: BoardConfig, farm: FarmConfig, on_change: Callable[[BoardHost], None]
     ) -> None:
         self.id = config.id
         self.chip = config.chip
-        self.kind = BoardKind.SIMULATED  # scripted boards count as simulated
+        self.kind = kind_of(config)
+        self.device: Device | None = None  # which devkit it is, once one was found
+        self.swap_hint = ""  # why it may be another devkit than before
+        self.faults = 0  # in a row
         self.runtime_state = RuntimeState.OFFLINE
         self.health = Health.UNKNOWN
         self.enabled = True
@@ -59,7 +82,8 @@ class BoardHost:
         self.loaded = ""  # digest of the configuration that the board holds
         self._sent = ""  # digest of the configuration that its process was sent last
         self._config = config
-        self._limits = limits
+        self._limits = farm.limits
+        self._usb = farm.usb
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._inbox: Inbox | None = None
@@ -146,7 +170,11 @@ class BoardHost:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "speckfarm_server.boards.process"]
-            command += [str(theirs.fileno()), self._config.kind, self._config.script]
+            command += [
+                str(theirs.fileno()),
+                self._config.kind,
+                options_of(self._config, self._usb),
+            ]
             self._process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec, no waiting
                 command,
                 pass_fds=[theirs.fileno()],
@@ -160,8 +188,11 @@ class BoardHost:
         while True:
             message = await self._receive()
             if message["op"] == "ready":
+                self.device = device_from_plain(message["device"])
                 self._cancel_alarm()  # it was set for a start, which may take longer
                 return
+            if message["op"] == "failed":
+                raise fault_of(message)
             self._turn(self.runtime_state, message.get("message", ""))
 
     async def _receive(self) -> Message:

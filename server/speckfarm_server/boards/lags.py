@@ -75,12 +75,13 @@ class ExactLags:
         return Measurement(layers=layers, overrun=self._overrun(input_t_us, layers))
 
     def _overrun(self, input_t_us: Int64Array, layers: dict[int, Measured]) -> Overrun | None:
-        held_back = self._board.held_back()
+        report = self._board.report()
+        held_back = report.held_back
         if held_back is None:
             return None
         duration_us = float(input_t_us[-1] - input_t_us[0])
         core = next(c for c in self._configuration.cores if c.layer == held_back.busiest)
-        synops = next(a.synops for a in self._board.activity() if a.layer == held_back.busiest)
+        synops = next(a.synops for a in report.activity if a.layer == held_back.busiest)
         exit_layer = self._configuration.cores[-1].layer
         suspect = Overrun(
             verdict=Verdict.EXCEEDED,

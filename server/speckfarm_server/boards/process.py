@@ -1,16 +1,18 @@
-"""A board's own process: `python -m speckfarm_server.boards.process FD KIND SCRIPT`.
+"""A board's own process: `python -m speckfarm_server.boards.process FD KIND OPTIONS`.
 
 It owns one board and does what the server's messages say. It ends when the server's end of the
 socket closes, so no orphan holds a board.
 
     server -> run {job, attempt, configuration, recordings, keep_lags} + configuration bytes
-              cancel {}
-    board  -> starting {message}   ready {}   progress {stage, done}
+              cancel {}   ping {}
+    board  -> starting {message}   ready {device}   progress {stage, done}
               done {...} + spikes   failed {reason, error_class, ...}   cancelled {}
+              pong {message}   failed also instead of ready, if there is no board to own
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -44,10 +46,12 @@ class BoardProcess:
 
     def serve(self) -> None:
         """Handle messages until the server is gone."""
-        self._send({"op": "ready"})
+        self._send({"op": "ready", "device": self._board.device})
         while (message := receive(self._connection)) is not None:
             if message["op"] == "run":
                 self._run(message)
+            elif message["op"] == "ping":
+                self._send({"op": "pong", "message": self._board.health()})
         self._board.close()
 
     def _run(self, message: Message) -> None:
@@ -97,7 +101,7 @@ class BoardProcess:
             logger.info("the server is gone")
 
 
-def open_board(kind: str, script: str, connection: socket.socket) -> Board:
+def open_board(kind: str, options: str, connection: socket.socket) -> Board:
     """Make the board that this process owns; says so while the simulator compiles."""
     if hasattr(os, "SCHED_BATCH"):
         # What computes must not push the server off its core whenever a message wakes it.
@@ -105,7 +109,12 @@ def open_board(kind: str, script: str, connection: socket.socket) -> Board:
     if kind == "scripted":
         from speckfarm_server.boards.scripted import ScriptedBoard
 
-        return ScriptedBoard(script)
+        return ScriptedBoard(options)
+    if kind == "real":
+        from speckfarm_server.boards.samna.board import open_samna_board
+
+        os.dup2(2, 1)  # the vendor's library prints, and what it says belongs into the log
+        return open_samna_board(json.loads(options))
     from speckfarm_server.boards.simulated import SimulatedBoard
     from speckfarm_server.twin.compilation import compile_kernels, is_compiled
 
@@ -119,11 +128,16 @@ def open_board(kind: str, script: str, connection: socket.socket) -> Board:
 def main(arguments: list[str]) -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server
-    descriptor, kind, script = arguments
+    descriptor, kind, options = arguments
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     connection = socket.socket(fileno=int(descriptor))
     os.set_inheritable(connection.fileno(), False)
-    board = open_board(kind, script, connection)
+    try:
+        board = open_board(kind, options, connection)
+    except Exception as error:  # the server waits for an answer, whatever it is
+        logger.exception("there is no board")
+        connection.sendall(encode(_failed(error)))
+        return
     BoardProcess(connection, board).serve()
 
 
@@ -141,6 +155,8 @@ def _done(outcome: Outcome) -> dict[str, Any]:
         "run_ms": outcome.run_ms,
         "collect_ms": outcome.collect_ms,
         "assumptions": outcome.assumptions,
+        "device": outcome.device,
+        "power": outcome.power,
     }
 
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from speckfarm.events import TIME_SHIFT, PackedEvents
-from speckfarm_server.boards.board import Chunk
+from speckfarm_server.boards.board import Chunk, RunReport
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
-from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.job_result import Ending, LayerActivity
 
 SLICE_MS = 20.0
 _CLASSES = {
@@ -39,6 +39,7 @@ class ScriptedBoard:
     """Answers each recording with one spike of feature 0 at its first event, after `run_ms`."""
 
     method = "exact"
+    device = None
 
     def __init__(self, script: str) -> None:
         plain = json.loads(script)
@@ -80,15 +81,13 @@ class ScriptedBoard:
             yield _chunk(np.empty(0, np.uint64), self._exit_layer)
         yield _chunk(packed[:1], self._exit_layer)
 
-    def activity(self) -> tuple[LayerActivity, ...]:
+    def report(self) -> RunReport:
         """No layer does anything."""
-        return tuple(
+        layers = tuple(
             LayerActivity(layer=layer, input_spikes=0, output_spikes=0, synops=None)
             for layer in range(self._layers)
         )
-
-    def held_back(self) -> None:
-        """Not known: nothing is computed."""
+        return RunReport(activity=layers, ending=Ending.SERVED)
 
     def health(self) -> str:
         """Always well."""

@@ -8,10 +8,10 @@ from itertools import chain
 import numpy as np
 
 from speckfarm.events import PackedEvents
-from speckfarm_server.boards.board import Chunk, HeldBack
+from speckfarm_server.boards.board import Chunk, HeldBack, RunReport
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
-from speckfarm_server.job_result import LayerActivity
+from speckfarm_server.job_result import Ending, LayerActivity
 from speckfarm_server.twin.assumptions import ASSUMPTIONS
 from speckfarm_server.twin.twin import Twin
 
@@ -22,6 +22,7 @@ class SimulatedBoard:
     """A Speck that is computed; cancel, state and order of steps are those of a real one."""
 
     method = "exact"
+    device = None
 
     def __init__(self) -> None:
         self._twin: Twin | None = None
@@ -59,10 +60,10 @@ class SimulatedBoard:
                 x=output["x"],
             )
 
-    def activity(self) -> tuple[LayerActivity, ...]:
-        """Exact counts of the last recording."""
+    def report(self) -> RunReport:
+        """Exact, of the last recording."""
         activity = self._configured().activity
-        return tuple(
+        layers = tuple(
             LayerActivity(
                 layer=layer,
                 input_spikes=int(activity.input_spikes[layer]),
@@ -72,11 +73,9 @@ class SimulatedBoard:
             )
             for layer in range(len(activity.synops))
         )
-
-    def held_back(self) -> HeldBack:
-        """Exact, of the last recording."""
-        activity = self._configured().activity
-        return HeldBack(latest_us=activity.held_back_us, busiest=int(np.argmax(activity.served_us)))
+        busiest = int(np.argmax(activity.served_us))
+        held_back = HeldBack(latest_us=activity.held_back_us, busiest=busiest)
+        return RunReport(activity=layers, ending=Ending.SERVED, held_back=held_back)
 
     def health(self) -> str:
         """A computed board has nothing that breaks."""

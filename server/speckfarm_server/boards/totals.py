@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from speckfarm_server.advice import synops_per_event
 from speckfarm_server.chip import Chip, find_chip
 from speckfarm_server.configuration import Configuration, CoreConfiguration
-from speckfarm_server.job_result import LayerActivity, RecordingResult
+from speckfarm_server.job_result import LayerActivity, RailPower, RecordingResult
 
 SHORTEST_RATED_S = 0.01  # a rate over less says nothing about what a core sustains
 
@@ -28,19 +29,33 @@ def add_up(
     )
 
 
+def average(power: Sequence[tuple[RailPower, ...]]) -> tuple[RailPower, ...]:
+    """Each rail over all recordings, by its samples."""
+    rails: dict[str, list[RailPower]] = {}
+    for each in chain.from_iterable(power):
+        rails.setdefault(each.rail, []).append(each)
+    return tuple(_averaged(rail, found) for rail, found in rails.items())
+
+
+def _averaged(rail: str, found: Sequence[RailPower]) -> RailPower:
+    samples = sum(each.samples for each in found)
+    total_w = sum(each.mean_w * each.samples for each in found)
+    return RailPower(rail=rail, mean_w=total_w / samples, samples=samples)
+
+
 def _summed(
     items: Sequence[LayerActivity], seconds: Sequence[float], core: CoreConfiguration, chip: Chip
 ) -> LayerActivity:
-    arrived = sum(item.input_spikes for item in items)
+    arrived = _sum([item.input_spikes for item in items])
     total = LayerActivity(
         layer=core.layer,
         input_spikes=arrived,
-        output_spikes=sum(item.output_spikes for item in items),
+        output_spikes=_sum([item.output_spikes for item in items]),
         synops=None,
         synops_limit=chip.cores[core.core].synops_per_s,
         saturated=_sum([item.saturated for item in items]),
     )
-    if items[0].synops is None:
+    if items[0].synops is None or arrived is None:
         return total
     synops = [item.synops or 0 for item in items]
     rates = [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+from speckfarm_server.boards.samna.install import find_samna
 from speckfarm_server.config import FarmConfig
 from speckfarm_server.doctor import clock, data, reach, software, usb
 from speckfarm_server.doctor.line import Line, ok, wrong
@@ -35,7 +36,7 @@ def examine(read_config: Callable[[], FarmConfig], file: Path | None) -> list[Li
 
 
 def _hardware(*, needed: bool) -> Iterator[Line]:
-    yield software.judge_samna(software.find_samna(sys.path), needed=needed)
+    yield software.judge_samna(find_samna(sys.path), needed=needed)
     has_bus = usb.NODES.is_dir()
     yield usb.judge_devices(usb.find_devices(), has_bus=has_bus, needed=needed)
     yield usb.judge_rules(usb.find_rules(), needed=needed)

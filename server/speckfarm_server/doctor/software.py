@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from importlib import metadata
-from importlib.machinery import PathFinder
 from itertools import zip_longest
-from pathlib import Path
 
+from speckfarm_server.boards.samna.install import Samna, SamnaKind
 from speckfarm_server.doctor.line import Line, needed_or_note, note, ok, wrong
 
 Version = tuple[int, ...]
@@ -50,40 +47,9 @@ REQUIREMENTS = (
 )
 
 
-class SamnaKind(str, Enum):
-    """What is installed under the name samna."""
-
-    ABSENT = "absent"
-    STUB = "stub"  # PyPI's from 0.9 on: its import replaces itself by `pip install` from elsewhere
-    REAL = "real"
-    OTHER_PYTHON = "other python"  # the real one, built for another Python
-    UNKNOWN = "unknown"  # neither compiled code nor the stub's
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samna:
-    """What was found of samna without running any of it."""
-
-    kind: SamnaKind
-    version: str = ""
-    folder: Path | None = None
-
-
 def find_packages(names: Sequence[str]) -> dict[str, str | None]:
     """Installed versions; None for what is not there."""
     return {name: _version(name) for name in names}
-
-
-def find_samna(path: Sequence[str]) -> Samna:
-    """Look for samna in the folders of `path` (`sys.path`); reads files, imports nothing."""
-    spec = PathFinder.find_spec("samna", list(path))
-    if spec is None or not spec.origin:
-        return Samna(kind=SamnaKind.ABSENT)
-    origin = Path(spec.origin)
-    found = list(metadata.distributions(name="samna", path=list(path)))
-    return Samna(
-        kind=_kind(origin), version=found[0].version if found else "", folder=origin.parent
-    )
 
 
 def judge_python(version: Version) -> Line:
@@ -107,20 +73,14 @@ def judge_packages(found: Mapping[str, str | None], python: Version) -> list[Lin
 
 def judge_samna(found: Samna, *, needed: bool) -> Line:
     """Whether boards could be driven."""
-    shown = f"samna {found.version or '(version unknown)'} in {found.folder}"
-    if found.kind is SamnaKind.REAL:
-        return ok("samna", shown)
+    if found.kind is SamnaKind.UNKNOWN:
+        text = f"{found.text} has no compiled code"
+        return wrong("samna", text, "It is not the vendor's library: pip uninstall samna")
+    if found.fault is None:
+        return ok("samna", found.text)
     if found.kind is SamnaKind.ABSENT:
-        advice = "Real boards need the vendor's wheel; simulated boards do not"
-        return needed_or_note("samna", "not installed", advice, needed=needed)
-    if found.kind is SamnaKind.STUB:
-        text = f"{shown} is PyPI's stub, which downloads another samna when it is imported"
-        return wrong("samna", text, "Run pip uninstall samna; install the vendor's own wheel")
-    if found.kind is SamnaKind.OTHER_PYTHON:
-        advice = "Install the wheel for this Python"
-        return wrong("samna", f"{shown} is compiled for another Python", advice)
-    text = f"{shown} has no compiled code"
-    return wrong("samna", text, "It is not the vendor's library: pip uninstall samna")
+        return needed_or_note("samna", *found.fault, needed=needed)
+    return wrong("samna", *found.fault)
 
 
 def _version(name: str) -> str | None:
@@ -128,19 +88,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _kind(origin: Path) -> SamnaKind:
-    libraries = [origin] if origin.suffix == ".so" else sorted(origin.parent.rglob("*.so"))
-    if libraries:
-        tags = [re.search(r"\.cpython-(\d+)", each.name) for each in libraries]
-        built_for = {tag[1] for tag in tags if tag is not None}
-        this = "{}{}".format(*sys.version_info)
-        return SamnaKind.OTHER_PYTHON if built_for - {this} else SamnaKind.REAL
-    text = origin.read_text(errors="replace")
-    if "PYPI_SAMNA" in text or ("subprocess" in text and "pip" in text):
-        return SamnaKind.STUB
-    return SamnaKind.UNKNOWN
 
 
 def _package_faults(found: Mapping[str, str | None], python: Version) -> Iterator[Line]:

@@ -13,7 +13,7 @@ from speckfarm.v1 import boards_pb2_grpc, info_pb2_grpc
 from speckfarm.v1 import info_pb2 as info
 from speckfarm_server.boards.host import BoardHost
 from speckfarm_server.chip import CHIPS, Chip
-from speckfarm_server.convert import board_message
+from speckfarm_server.convert_board import board_message
 from speckfarm_server.farm import Farm
 from speckfarm_server.service.authentication import calling_user
 from speckfarm_server.service.status import translated

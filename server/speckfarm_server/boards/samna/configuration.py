@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm_server.boards.samna_names import ChipNames, missing
+from speckfarm_server.boards.samna.names import ChipNames, missing
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.vendor.keys import (

@@ -1,0 +1,1 @@
+"""Devkits driven through the vendor's library samna."""
