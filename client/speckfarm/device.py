@@ -15,6 +15,7 @@ class Device:
 
     type: str  # the vendor's name, e.g. Speck2fDevKit
     usb_path: str  # of its port; stays when the board is plugged in again
+    usb_address: int  # on its bus; another one after it was plugged in again
     serial: str  # empty on most devkits
     logic_version: int  # of its firmware
     samna: str  # version of the vendor's library; empty if it does not say
@@ -30,6 +31,7 @@ def read_device(message: boards_pb2.Device) -> Device:
     return Device(
         type=message.type,
         usb_path=message.usb_path,
+        usb_address=message.usb_address,
         serial=message.serial,
         logic_version=message.logic_version,
         samna=message.samna,

@@ -17,6 +17,7 @@ from speckfarm_server.job_result import (
     accuracy_of,
     device_from_plain,
     ending_from_plain,
+    finding_from_plain,
     overrun_from_plain,
 )
 from speckfarm_server.latency import Latency
@@ -39,7 +40,11 @@ def collect(live: LiveJob, done: Message, released_us: int, *, spikes: str, lags
         accuracy=accuracy_of(recordings),
         latency=None if done["latency"] is None else Latency(**done["latency"]),
         histogram=bytes.fromhex(done["histogram"]),
-        findings=(*live.spec.findings, *observe(recordings, layers)),
+        findings=(
+            *live.spec.findings,
+            *map(finding_from_plain, done["findings"]),
+            *observe(recordings, layers),
+        ),
         timings=StageTimes(
             queue_ms=(started_us - live.spec.created_us) / 1e3,
             configure_ms=done["configure_ms"],

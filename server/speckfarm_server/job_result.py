@@ -50,6 +50,7 @@ class Device:
 
     type: str  # the vendor's device_type_name
     usb_path: str  # of the port, e.g. 2-1.3: stays when the board is plugged in again
+    usb_address: int  # on its bus; another one after it was plugged in again
     serial: str  # empty on most devkits
     logic_version: int
     samna: str  # version of the vendor's library; empty if it does not say

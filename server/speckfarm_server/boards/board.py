@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from speckfarm.events import PackedEvents
 from speckfarm_server.configuration import Configuration
+from speckfarm_server.errors import Finding
 from speckfarm_server.job_result import Device, Ending, LayerActivity, RailPower
 
 
@@ -42,6 +43,7 @@ class RunReport:
     ending: Ending
     held_back: HeldBack | None = None  # None: the board cannot tell
     power: tuple[RailPower, ...] = ()
+    findings: tuple[Finding, ...] = ()  # about the board itself, each reason once
 
 
 class Board(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from speckfarm_server.boards.lags import ExactLags, Lags, Measurement
 from speckfarm_server.boards.shadow import EstimatedLags
 from speckfarm_server.boards.totals import add_up, average
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.errors import BoardFault, ErrorClass, Finding
 from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import Device, LayerActivity, LayerLags, RailPower, RecordingResult
 from speckfarm_server.latency import Latency, decide, merge
@@ -60,6 +60,7 @@ class Outcome:
     assumptions: str
     device: Device | None
     power: tuple[RailPower, ...]  # over all recordings
+    findings: tuple[Finding, ...]  # about the board
 
 
 class Attempt:
@@ -197,6 +198,7 @@ class Attempt:
             assumptions=self._board.assumptions,
             device=self._board.device,
             power=average([report.power for report in self._reports]),
+            findings=_first_of_each(self._reports),
         )
 
     def _tell(self) -> None:
@@ -218,6 +220,12 @@ def _layer_lags(measurement: Measurement) -> tuple[LayerLags, ...]:
         LayerLags(layer=layer, latency=each.latency, histogram=each.histogram.to_bytes())
         for layer, each in measurement.layers.items()
     )
+
+
+def _first_of_each(reports: Sequence[RunReport]) -> tuple[Finding, ...]:
+    """A board says the same of every recording; once is enough."""
+    found = [finding for report in reports for finding in report.findings]
+    return tuple({finding.reason: finding for finding in reversed(found)}.values())
 
 
 @lru_cache(maxsize=8)

@@ -157,6 +157,7 @@ def _done(outcome: Outcome) -> dict[str, Any]:
         "assumptions": outcome.assumptions,
         "device": outcome.device,
         "power": outcome.power,
+        "findings": outcome.findings,
     }
 
 

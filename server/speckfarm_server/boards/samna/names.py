@@ -136,9 +136,6 @@ _NAMES: Mapping[str, Name] = {
     "sink.clear_events": _optional(f"{_SINK}.clear_events", "SD; absent in V071"),
     "model.sink": _name("get_sink_node", "S, OF", owner="model"),
     "model.source": _name("get_source_node", "S, OF", owner="model"),
-    "type_filter": _optional("{Chip}OutputEventTypeFilter", "SD filters; 2e assumed", owner=TEXT),
-    "spike_type": _optional("{chip}::event::Spike", "SD filters, OF; 2e assumed", owner=TEXT),
-    "type_filter.set": _optional("set_desired_type", "SD filters, OF", owner="type filter"),
     # Clocks. start(reset=True) came with an unknown version (BMI), so it is not used.
     "watch.start": _name("start", "S io.py, BMI", "set_enable_value", owner="stop watch"),
     "watch.stop": _name("stop", "S io.py", "set_enable_value", owner="stop watch"),
@@ -164,6 +161,7 @@ _NAMES: Mapping[str, Name] = {
     "power.sink.get_events": _optional(f"{_POWER_SINK}.get_events", "S power_monitoring"),
     "power.channel": _optional("channel", "S, BMI", owner="measurement"),
     "power.value": _optional("value", "S, BMI; watts", owner="measurement"),
+    "power.stamp": _optional("timestamp", "S, BMI; all 0 with old firmware", owner="measurement"),
 }
 
 
@@ -205,6 +203,23 @@ def resolve(thing: object, name: Name) -> Any:
         if found is not _NOTHING:
             return found
     raise missing([name.text])
+
+
+def spelled(thing: object, name: Name) -> str:
+    """The last word of a name as this version spells it on an object.
+
+    Raises BoardFault VENDOR_NAMES_MISSING.
+    """
+    for path in (name.path, *name.older):
+        word = path.rpartition(".")[2]
+        if hasattr(thing, word):
+            return word
+    raise missing([name.text])
+
+
+def member(thing: object, name: Name) -> Any:
+    """What a name stands for on an object of its owner."""
+    return getattr(thing, spelled(thing, name))
 
 
 def missing(names: Iterable[str]) -> BoardFault:

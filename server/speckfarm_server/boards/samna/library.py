@@ -1,0 +1,34 @@
+"""The vendor's library, imported: the only place in the farm that does it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+from speckfarm_server.boards.samna.install import find_samna
+from speckfarm_server.boards.samna.names import missing, names_missing
+from speckfarm_server.errors import BoardFault, ErrorClass
+
+
+def load_library(chip: str) -> ModuleType:
+    """Import samna into this process, which must own a board and nothing else.
+
+    Never imports PyPI's stub, whose import downloads and installs another samna. Raises BoardFault
+    SAMNA_UNUSABLE, SAMNA_BROKEN, VENDOR_NAMES_MISSING (CONFIGURATION).
+    """
+    found = find_samna(sys.path)
+    if found.fault is not None:
+        what, advice = found.fault
+        text = f"Real boards cannot be driven: samna is {what}. {advice}"
+        raise BoardFault("SAMNA_UNUSABLE", text, ErrorClass.CONFIGURATION, found=found.kind.value)
+    try:
+        module = importlib.import_module("samna")
+        importlib.import_module(f"samna.{chip}")  # a package does not always import its parts
+    except Exception as error:  # compiled code, missing system libraries: anything
+        text = f"{found.text} cannot be imported: {type(error).__name__}: {error}"
+        raise BoardFault("SAMNA_BROKEN", text, ErrorClass.CONFIGURATION) from error
+    lacking = [name.text for name in names_missing(module, [chip]) if not name.is_optional]
+    if lacking:
+        raise missing(lacking)
+    return module
