@@ -1,7 +1,7 @@
 """A double of the vendor's library with boards that are computed, for tests of what drives it.
 
 Written from the public documentation (samna's reference, sinabs, the Speck Dev Kit Datasheet),
-under the names of speckfarm_server.boards.samna_names, without older spellings. No part of
+under the names of speckfarm_server.boards.samna.names, without older spellings. No part of
 it is the vendor's. A process gets it as `samna` when `tests/samna_double` stands first on its
 PYTHONPATH, and its boards from the file that SAMNA_DOUBLE_WORLD names: see tests/double_world.py.
 

@@ -15,8 +15,8 @@ from samna.clock import Clock
 from samna.disturbance import Disturbance
 from samna.live_twin import CAMERA, NS, Entry, LiveTwin, Output
 from samna.world import Port
-from speckfarm_server.boards.samna_configuration import read
-from speckfarm_server.boards.samna_names import CHIP_NAMES
+from speckfarm_server.boards.samna.configuration import read
+from speckfarm_server.boards.samna.names import CHIP_NAMES
 from speckfarm_server.twin.assumptions import Assumptions
 from speckfarm_server.twin.compilation import compile_kernels
 

@@ -92,8 +92,9 @@ def claim(device: FoundDevice) -> IO[bytes]:
     """
     if not os.access(device.node, os.R_OK | os.W_OK):
         text = (
-            f"This user may not open {device.node} ({device.text}). Install deploy/70-speckfarm.rules "
-            "or the vendor's udev rules and plug the board in anew; in a container, pass it in"
+            f"This user may not open {device.node} ({device.text}). Install the rules in "
+            "deploy/70-speckfarm.rules or the vendor's, and plug the board in anew; into a "
+            "container it must be passed"
         )
         raise BoardFault("DEVICE_NOT_ALLOWED", text, ErrorClass.INFRASTRUCTURE, node=device.node)
     file = device.node.open("rb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 from speckfarm_server.boards.samna.install import find_samna
@@ -24,7 +25,8 @@ def load_library(chip: str) -> ModuleType:
         raise BoardFault("SAMNA_UNUSABLE", text, ErrorClass.CONFIGURATION, found=found.kind.value)
     try:
         module = importlib.import_module("samna")
-        importlib.import_module(f"samna.{chip}")  # a package does not always import its parts
+        with suppress(ModuleNotFoundError):  # in some versions it is an attribute and no module
+            importlib.import_module(f"samna.{chip}")
     except Exception as error:  # compiled code, missing system libraries: anything
         text = f"{found.text} cannot be imported: {type(error).__name__}: {error}"
         raise BoardFault("SAMNA_BROKEN", text, ErrorClass.CONFIGURATION) from error

@@ -66,7 +66,7 @@ class Run:
         for _ in self._prepare():
             yield _NOTHING
         self._start(sacrifice=sacrifice)
-        quiet_from_us = self._last_us
+        quiet_from_us = float(self._last_us)
         while True:
             self._write_due()
             chunk = self._listen()
