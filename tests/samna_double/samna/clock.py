@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 
 
+def now_s() -> float:
+    """The time that all boards live in; a test may put its own in its place."""
+    return time.monotonic()
+
+
 class Clock:
     """Stamps are 0 while it does not run; the chip goes on all the same, in a time of its own."""
 
     def __init__(self) -> None:
         self.is_running = False
-        self._since_s = time.monotonic()  # when it was started, stopped or reset
+        self._since_s = now_s()  # when it was started, stopped or reset
         self._value_us = 0.0  # of the watch, at that time
 
     def set(self, *, is_running: bool, value_us: float | None = None) -> None:
         """Start, stop or reset it."""
-        now_s = time.monotonic()
-        self._value_us = self.watch_us(now_s) if value_us is None else value_us
-        self._since_s, self.is_running = now_s, is_running
+        at_s = now_s()
+        self._value_us = self.watch_us(at_s) if value_us is None else value_us
+        self._since_s, self.is_running = at_s, is_running
 
     def watch_us(self, at_s: float) -> float:
         """What the watch shows."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from samna import clock
 from samna.camera import Camera
 from samna.clock import Clock
 from samna.disturbance import Disturbance
@@ -52,7 +52,7 @@ class MachineRoom:
             self._held: deque[Entry] = deque()  # waits for the stop watch; times are stamps
             self._left: list[Output] = []  # fired for a recording before
             self._echoes: list[Output] = []
-            self._entered_us = self._pumped_us = self._clock.chip_us(time.monotonic())
+            self._entered_us = self._pumped_us = self._clock.chip_us(clock.now_s())
             self._make = Disturbance(self._port, self._events, self._pumped_us)
             self._is_first = False  # the next entry is the first after a configuration
 
@@ -69,7 +69,7 @@ class MachineRoom:
             takes_ms = self._port.look("configure_ms")
             takes_s = (CONFIGURE_MS if takes_ms is None else takes_ms) / 1e3
             camera = Camera(configuration.dvs_layer, self._chip)
-            self._next = Loaded(twin, camera, time.monotonic() + takes_s)
+            self._next = Loaded(twin, camera, clock.now_s() + takes_s)
 
     def take(self, events: list[Any]) -> None:
         """Take input in the order written."""
@@ -88,15 +88,15 @@ class MachineRoom:
     def pump(self) -> None:
         """Do all that is due, and hand out what has come out."""
         with self._lock:
-            now_s = time.monotonic()
-            if self._next is not None and now_s >= self._next.effect_s:
+            at_s = clock.now_s()
+            if self._next is not None and at_s >= self._next.effect_s:
                 self._run_to(max(self._pumped_us, self._clock.chip_us(self._next.effect_s)))
                 self._hand_out()
                 self._loaded, self._next = self._next, None
                 self._left = []
                 self._is_first = True
                 self._restart_if_shuffled()
-            self._run_to(self._clock.chip_us(now_s))
+            self._run_to(self._clock.chip_us(at_s))
             self._hand_out()
 
     def start_watch(self) -> None:
@@ -138,7 +138,7 @@ class MachineRoom:
             before_us = self._pumped_us
             left = [*self._left, *self._echoes]
             self._clock.set(is_running=is_running, value_us=value_us)
-            self._pumped_us = self._entered_us = self._clock.chip_us(time.monotonic())
+            self._pumped_us = self._entered_us = self._clock.chip_us(clock.now_s())
             if self._loaded.twin is not None:
                 left += self._loaded.twin.conclude()
                 self._loaded.twin.start_recording()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from samna import clock
 from samna.nodes import BoardSource
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class PowerMonitor:
         if not 0 < hz <= MOST_HZ:
             raise RuntimeError(f"rate of power measurement: {hz} Hz, must be up to {MOST_HZ}")
         if self._board.call(f"power.start {float(hz):g}"):
-            self._hz, self._began_s, self._given = float(hz), time.monotonic(), 0
+            self._hz, self._began_s, self._given = float(hz), clock.now_s(), 0
 
     def stop_auto_power_measurement(self) -> None:
         """Measure no more."""
@@ -55,7 +55,7 @@ class PowerMonitor:
         port = self._board.port
         if not self._hz or not self._board.is_there() or port.look("dead_handle"):
             return
-        due = int((time.monotonic() - self._began_s) * self._hz)
+        due = int((clock.now_s() - self._began_s) * self._hz)
         values = port.look("power_w") or IDLE_W
         found = []
         for sample in range(self._given, due):

@@ -1,4 +1,4 @@
-"""The world of the double: which boards are plugged in, what they do wrong, what is done to them."""
+"""The world of the double: what is plugged in, what it does wrong, what was done to it."""
 
 from __future__ import annotations
 
