@@ -27,11 +27,22 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from speckfarm_server.config import BoardConfig
+
 TESTS = Path(__file__).parent
 PLAIN = ("assumptions",)  # behaviours whose value is an object
+
+
+def options(world: World, **board: object) -> dict[str, object]:
+    """What a board's process is told of a real board in a world."""
+    config = BoardConfig(id="kit-0", kind="real", **board)  # type: ignore[arg-type]
+    return {**vars(config), "sysfs": str(world.sysfs), "nodes": str(world.nodes)}
 
 
 class World:
@@ -56,6 +67,14 @@ class World:
             "SAMNA_DOUBLE_WORLD": str(self.file),
             "PYTHONPATH": os.pathsep.join([*map(str, path), *filter(None, [inherited])]),
         }
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let this process see the world: the next import of samna is the double."""
+        for name, value in self.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.syspath_prepend(str(TESTS / "samna_double"))
+        for name in [each for each in sys.modules if each.partition(".")[0] == "samna"]:
+            monkeypatch.delitem(sys.modules, name)
 
     def plug(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from speckfarm.events import unpack
 from speckfarm_server.boards.board import Board
 from speckfarm_server.boards.execute import Attempt, Cancelled, Outcome, Task
+from speckfarm_server.boards.samna.board import open_samna_board
 from speckfarm_server.boards.scripted import ScriptedBoard
 from speckfarm_server.boards.simulated import SimulatedBoard
 from speckfarm_server.check import check
@@ -20,8 +21,38 @@ from speckfarm_server.parse import parse_network
 from speckfarm_server.recording_file import read_recordings
 from speckfarm_server.recordings import to_file
 from speckfarm_server.settings import Settings
+from tests.double_world import World, options
 
-BOARDS: list[Callable[[], Board]] = [SimulatedBoard, lambda: ScriptedBoard("{}")]
+ALL = ("simulated", "scripted", "real")
+COMPUTED = ("simulated", "real")  # a real board is driven on a double that computes
+MakeBoard = Callable[[], Board]
+
+
+@pytest.fixture
+def make_board(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeBoard]:
+    """Boards of the kind that the test is given; the one before is closed: there is one devkit."""
+    made: list[Board] = []
+    world = World(tmp_path / "world")
+    world.plug()
+    world.enter(monkeypatch)
+
+    def make() -> Board:
+        if made:
+            made.pop().close()
+        made.append(_made(request.param, world))
+        return made[-1]
+
+    yield make
+    for board in made:
+        board.close()
+
+
+def _made(kind: str, world: World) -> Board:
+    if kind == "real":
+        return open_samna_board(options(world))
+    return SimulatedBoard() if kind == "simulated" else ScriptedBoard("{}")
 
 
 def configuration_of(model: Path, **settings: object) -> Configuration:
@@ -49,9 +80,9 @@ def run(board: Board, task: Task, *, loaded: str = "") -> tuple[Outcome, list[st
     return outcome, stages
 
 
-@pytest.mark.parametrize("make_board", BOARDS)
+@pytest.mark.parametrize("make_board", ALL, indirect=True)
 def test_a_recording_gives_one_result_with_figures_that_agree(
-    make_board: Callable[[], Board], digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     task = task_of(one_digit, tmp_path, configuration_of(digits_model))
 
@@ -68,9 +99,9 @@ def test_a_recording_gives_one_result_with_figures_that_agree(
     assert stages[-1] == "collecting"
 
 
-@pytest.mark.parametrize("make_board", BOARDS)
+@pytest.mark.parametrize("make_board", ALL, indirect=True)
 def test_a_loaded_configuration_is_not_written_again_and_changes_nothing(
-    make_board: Callable[[], Board], digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     board = make_board()
     task = task_of(one_digit, tmp_path, configuration_of(digits_model))
@@ -84,9 +115,9 @@ def test_a_loaded_configuration_is_not_written_again_and_changes_nothing(
     assert second.recordings == first.recordings
 
 
-@pytest.mark.parametrize("make_board", BOARDS)
+@pytest.mark.parametrize("make_board", ALL, indirect=True)
 def test_without_recordings_a_board_is_only_configured(
-    make_board: Callable[[], Board], digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     task = task_of(one_digit, tmp_path, configuration_of(digits_model), copies=0)
 
@@ -96,9 +127,9 @@ def test_without_recordings_a_board_is_only_configured(
     assert outcome.spikes == b""
 
 
-@pytest.mark.parametrize("make_board", BOARDS)
+@pytest.mark.parametrize("make_board", ALL, indirect=True)
 def test_a_cancel_ends_the_attempt_and_the_next_one_is_as_if_nothing_had_been(
-    make_board: Callable[[], Board], digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     task = task_of(one_digit, tmp_path, configuration_of(digits_model))
     untouched, _ = run(make_board(), task)
@@ -115,26 +146,28 @@ def test_a_cancel_ends_the_attempt_and_the_next_one_is_as_if_nothing_had_been(
     assert after.spikes == untouched.spikes
 
 
+@pytest.mark.parametrize("make_board", COMPUTED, indirect=True)
 def test_state_is_zero_before_each_recording_unless_it_is_kept(
-    digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     fresh = configuration_of(digits_model)
     kept = configuration_of(digits_model, state="keep")
 
-    reset, _ = run(SimulatedBoard(), task_of(one_digit, tmp_path, fresh, copies=2))
-    keep, _ = run(SimulatedBoard(), task_of(one_digit, tmp_path, kept, copies=2))
+    reset, _ = run(make_board(), task_of(one_digit, tmp_path, fresh, copies=2))
+    keep, _ = run(make_board(), task_of(one_digit, tmp_path, kept, copies=2))
 
     assert reset.recordings[0] == reset.recordings[1]
     assert keep.recordings[0] == reset.recordings[0]
     assert keep.recordings[0].counts != keep.recordings[1].counts
 
 
+@pytest.mark.parametrize("make_board", COMPUTED, indirect=True)
 def test_monitored_layers_are_reported_apart_and_spikes_carry_their_layer(
-    digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     task = task_of(one_digit, tmp_path, configuration_of(digits_model, monitor=(0, 2)))
 
-    outcome, _ = run(SimulatedBoard(), task)
+    outcome, _ = run(make_board(), task)
 
     [recording] = outcome.recordings
     exit_layer = len(task.configuration.cores) - 1
@@ -144,13 +177,14 @@ def test_monitored_layers_are_reported_apart_and_spikes_carry_their_layer(
     assert (np.diff(events["t"]) >= 0).all()
 
 
+@pytest.mark.parametrize("make_board", COMPUTED, indirect=True)
 def test_a_decimator_thins_its_layer_by_its_ratio(
-    digits_model: Path, one_digit: Path, tmp_path: Path
+    make_board: MakeBoard, digits_model: Path, one_digit: Path, tmp_path: Path
 ) -> None:
     plain = configuration_of(digits_model)
     thinned = configuration_of(digits_model, decimator={3: 4})
 
-    full, _ = run(SimulatedBoard(), task_of(one_digit, tmp_path, plain))
-    fewer, _ = run(SimulatedBoard(), task_of(one_digit, tmp_path, thinned))
+    full, _ = run(make_board(), task_of(one_digit, tmp_path, plain))
+    fewer, _ = run(make_board(), task_of(one_digit, tmp_path, thinned))
 
     assert fewer.exit_spikes == full.exit_spikes // 4

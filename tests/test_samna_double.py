@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speckfarm_server.boards.samna_configuration import read, write
-from speckfarm_server.boards.samna_names import (
+from speckfarm_server.boards.samna.configuration import read, write
+from speckfarm_server.boards.samna.names import (
     CHIP_NAMES,
     CONFIGURATION,
     LIBRARY,
@@ -665,8 +665,8 @@ def test_a_configuration_may_be_lost_in_silence(opened: Callable[..., Rig], worl
 
 DRIVE = """
 import samna
-from speckfarm_server.boards.samna_configuration import write
-from speckfarm_server.boards.samna_names import CHIP_NAMES
+from speckfarm_server.boards.samna.configuration import write
+from speckfarm_server.boards.samna.names import CHIP_NAMES
 from tests.configurations import configuration, core
 
 board = samna.device.open_device(samna.device.get_all_devices()[NUMBER])

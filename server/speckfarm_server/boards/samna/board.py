@@ -149,11 +149,11 @@ class SamnaBoard:
         """Whether samna still sees the devkit and a neuron answers; it may be dead though seen."""
         sysfs, nodes = Path(self._options["sysfs"]), Path(self._options["nodes"])
         try:
-            self._settle()
             seen = find_devices(self._library, self._names, sysfs=sysfs, nodes=nodes)
             key = (self._found.node, self._found.type)
             if all((each.node, each.type) != key for each in seen):
                 return f"{self._found.text} is not plugged in any more"
+            self._settle()
             if not self._is_alive():
                 return f"{self._found.text} is plugged in and does not answer reads of a neuron"
         except BoardFault as fault:
@@ -236,7 +236,12 @@ def open_samna_board(options: Mapping[str, Any]) -> SamnaBoard:
     names = names_of(wanted.chip)
     sysfs, nodes = Path(options["sysfs"]), Path(options["nodes"])
     found = choose(find_devices(library, names, sysfs=sysfs, nodes=nodes), wanted)
-    return SamnaBoard(library, found, options, claim(found))
+    lock = claim(found)
+    try:
+        return SamnaBoard(library, found, options, lock)
+    except BaseException:
+        lock.close()
+        raise
 
 
 def _unasked(run: Run) -> tuple[Finding, ...]:
