@@ -479,7 +479,7 @@ def test_a_recording_whose_stamps_would_wrap_is_refused(board: SamnaBoard) -> No
         list(board.run(hours))
 
     assert (error.value.reason, error.value.error_class) == ("RECORDING_TOO_LONG", ErrorClass.JOB)
-    assert error.value.metadata["allowed_us"] == "4284917296"
+    assert error.value.metadata["allowed_us"] == "4234967296"
 
 
 def test_a_host_that_writes_too_late_does_not_pass_off_the_burst_as_a_result(

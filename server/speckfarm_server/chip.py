@@ -19,6 +19,11 @@ SENSOR_SHAPE = (2, SENSOR_SIZE, SENSOR_SIZE)  # features, y, x of recorded camer
 # channel 4(n - 1) feeds class n (sinabs docs, speck/faqs/chip_errata.md, speck2e and speck2f).
 READOUT_CLASSES, READOUT_STRIDE = 15, 4
 
+# Longest recording on a devkit: its stamps are 32 bits of us (events of samna 0.7.1) and begin at 0
+# with each recording; a minute is left for the lead and the drain. What a stamp does after the last
+# nobody has published.
+LONGEST_REAL_US = (1 << 32) - 60_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoreLimits:

@@ -97,7 +97,8 @@ class Farm:
         if kind is BoardKind.SIMULATED and (refused := errors_on_twins(report.findings)):
             raise ModelRejected(refused)
         most = self.config.limits.max_job_recordings
-        count, duration_us = await self.library.check_fit(order.recordings, report, most=most)
+        fit = self.library.check_fit(order.recordings, report, most=most, kind=kind)
+        count, duration_us = await fit
         return JobSpec(
             id=new_id("job"),
             user=order.user,

@@ -30,13 +30,13 @@ from speckfarm_server.errors import (
     Severity,
     WrongState,
 )
-from speckfarm_server.job import JobSpec
+from speckfarm_server.job import BoardKind, JobSpec
 from speckfarm_server.live import now_us
 from speckfarm_server.network import Network
 from speckfarm_server.parse_host import ParseHost
 from speckfarm_server.parsed import Parsed
 from speckfarm_server.parsed_cache import read_parsed, write_parsed
-from speckfarm_server.recording_fit import check_fit
+from speckfarm_server.recording_fit import check_fit, check_length
 from speckfarm_server.recordings import Recordings, from_file, to_file
 from speckfarm_server.settings import Settings
 from speckfarm_server.store import queries
@@ -139,7 +139,7 @@ class Library:
         return report.configuration, text
 
     async def check_fit(
-        self, digests: Sequence[str], report: Report, *, most: int
+        self, digests: Sequence[str], report: Report, *, most: int, kind: BoardKind
     ) -> tuple[int, int]:
         """Number of recordings in these files and their length in µs, if all fit the network.
 
@@ -153,6 +153,8 @@ class Library:
             file = await self._file(digest, recording.name)
             if report.configuration is not None:
                 check_fit(file, report.configuration)
+            if kind is BoardKind.REAL:
+                check_length(file)
         if count > most:
             text = f"These are {count} recordings; a job takes {most}. Make several jobs of them"
             raise Exhausted("TOO_MANY_RECORDINGS", text, found=count, allowed=most)

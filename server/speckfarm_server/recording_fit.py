@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from speckfarm.events import TIME_SHIFT
 from speckfarm_server.camera import CAMERA_SETTINGS, fitting_settings, sensor_window
-from speckfarm_server.chip import find_chip
+from speckfarm_server.chip import LONGEST_REAL_US, find_chip
 from speckfarm_server.configuration import Configuration, DvsConfiguration
 from speckfarm_server.errors import BadInput
 from speckfarm_server.recordings import POLARITY_OF, Recordings, features_of, x_of, y_of
@@ -30,6 +31,28 @@ def check_fit(recordings: Recordings, configuration: Configuration) -> None:
         message = ". ".join(problem.message for problem in problems)
         fields = [field for problem in problems for field in problem.fields]
         raise BadInput(problems[0].reason, message, fields=fields, problems=len(problems))
+
+
+def check_length(recordings: Recordings) -> None:
+    """Whether a devkit's stamps last for every recording; BadInput RECORDING_TOO_LONG."""
+    first = recordings.packed[recordings.offsets[:-1]] >> np.uint64(TIME_SHIFT)
+    last = recordings.packed[recordings.offsets[1:] - 1] >> np.uint64(TIME_SHIFT)
+    length_us = (last - first).astype(np.int64)
+    if not len(length_us) or length_us.max() <= LONGEST_REAL_US:
+        return
+    number = int(length_us.argmax())
+    text = (
+        f"{_named(recordings, number)} lasts {length_us[number] / 1e6:,.0f} s. A real board stamps "
+        f"with 32 bits of microseconds, and what follows the last is not known, so it takes "
+        f"{LONGEST_REAL_US / 1e6:,.0f} s. Cut it, or run it on a simulated board (kind=simulated)"
+    )
+    raise BadInput(
+        "RECORDING_TOO_LONG",
+        text,
+        found_us=int(length_us[number]),
+        allowed_us=LONGEST_REAL_US,
+        recording=recordings.names[number],
+    )
 
 
 def _spike_problems(recordings: Recordings, configuration: Configuration) -> Iterator[BadInput]:

@@ -198,7 +198,7 @@ class Attempt:
             assumptions=self._board.assumptions,
             device=self._board.device,
             power=average([report.power for report in self._reports]),
-            findings=_first_of_each(self._reports),
+            findings=(*self._lags_of.findings, *_first_of_each(self._reports)),
         )
 
     def _tell(self) -> None:

@@ -12,6 +12,7 @@ from speckfarm.events import PackedEvents
 from speckfarm_server.boards.board import Board, Chunk
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration
+from speckfarm_server.errors import Finding
 from speckfarm_server.histogram import Int64Array
 from speckfarm_server.latency import Measured, measure
 from speckfarm_server.overrun import Overrun, Verdict, judge_exactly
@@ -27,6 +28,11 @@ class Measurement:
 
 class Lags(Protocol):
     """From a board's output to lags. One of them goes with one attempt."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What there is to say of how they are known."""
+        ...
 
     def reset_state(self) -> None:
         """The board's neurons were given their initial state."""
@@ -45,6 +51,8 @@ class Lags(Protocol):
 
 class ExactLags:
     """Of a simulated board."""
+
+    findings: tuple[Finding, ...] = ()
 
     def __init__(self, board: Board, configuration: Configuration) -> None:
         self._board = board

@@ -15,7 +15,7 @@ from speckfarm_server.align import Outputs, address
 from speckfarm_server.boards.board import Board, Chunk
 from speckfarm_server.boards.lags import Measurement, monitored
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.errors import BoardFault, ErrorClass
+from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.estimate import Track, track
 from speckfarm_server.histogram import Int64Array
 from speckfarm_server.latency import Measured, measure
@@ -29,33 +29,35 @@ class EstimatedLags:
     def __init__(self, board: Board, configuration: Configuration) -> None:
         self._method = board.method
         self._configuration = configuration
+        self._twin: UnloadedTwin | None = None
+        self.findings: tuple[Finding, ...] = ()
         try:
             self._twin = UnloadedTwin(configuration)
-        except ValueError as error:
-            message = f"The twin that predicts outputs cannot run this configuration: {error}"
-            raise BoardFault("TWIN_REFUSED", message, ErrorClass.JOB, found=error) from error
+        except ValueError as error:  # the board runs it all the same
+            self.findings = (_unknown(error),)
 
     def reset_state(self) -> None:
         """Keep in step with the board."""
-        self._twin.reset_state()
+        if self._twin is not None:
+            self._twin.reset_state()
 
     def prepare(self, packed: PackedEvents) -> Iterator[None]:
         """Run the recording without the time that cores take."""
-        return self._twin.run(packed)
+        return iter(()) if self._twin is None else self._twin.run(packed)
 
     def measure(
         self, input_t_us: Int64Array, output: Chunk, progress: Callable[[], None]
     ) -> Measurement:
         """Lags by the prediction, and the verdict on how they grow."""
-        unloaded = self._twin.result
         layers: dict[int, Measured] = {}
         tracks: list[Track] = []
+        if self._twin is None:
+            for layer in monitored(self._configuration):
+                layers[layer] = self._measured(input_t_us, _outputs(output, layer), _NO_CAUSE, None)
+            return Measurement(layers=layers, overrun=None)
+        unloaded = self._twin.result
         for layer in monitored(self._configuration):
-            mine = output.layer == layer
-            outputs = Outputs(
-                t_us=output.t_us[mine],
-                address=address(output.feature[mine], output.y[mine], output.x[mine]),
-            )
+            outputs = _outputs(output, layer)
             predicted, cause = unloaded.of(layer)
             found = track(layer, outputs, predicted, cause, unloaded.demand)
             layers[layer] = self._measured(input_t_us, outputs, cause, found)
@@ -79,3 +81,24 @@ class EstimatedLags:
             method=self._method,
             error_us=None if found is None else found.error_us,
         )
+
+
+_NO_CAUSE = np.empty(0, np.int64)
+
+
+def _outputs(output: Chunk, layer: int) -> Outputs:
+    mine = output.layer == layer
+    return Outputs(
+        t_us=output.t_us[mine],
+        address=address(output.feature[mine], output.y[mine], output.x[mine]),
+    )
+
+
+def _unknown(error: ValueError) -> Finding:
+    text = (
+        f"Lags are not known: the twin that predicts outputs cannot run this configuration ({error})."
+        " All outputs count as uncaused; predictions, counts and times are those of the board"
+    )
+    return Finding(
+        reason="LAGS_UNKNOWN", severity=Severity.INFO, message=text, metadata={"found": str(error)}
+    )

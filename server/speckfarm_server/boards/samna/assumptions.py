@@ -29,8 +29,6 @@ LONGEST_DRAIN_US = 10_000_000
 # By how much a stamp may be later than the host's own clock says that it can be.
 CLOCK_SLACK_US = 20_000
 CLOCK_DRIFT = 2e-4  # of one quartz against another
-# Stamps are 32 bits of microseconds (V071); what follows the last is not known.
-STAMPS = 1 << 32
 
 # Power: at most 100 Hz (S power_monitoring); sinabs' visualizer takes 50, and knows boards with 3
 # rails, which are taken for the first three.

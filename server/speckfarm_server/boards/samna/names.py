@@ -28,7 +28,6 @@ from speckfarm_server.vendor.keys import (
 )
 
 LIBRARY, CONFIGURATION = "samna", "configuration"  # owners that need no board
-TEXT = "text"  # the name is handed over as text, nothing has it as an attribute
 RAN_WITH = "0.7.1.0"  # the one version whose names were ever run here
 
 
@@ -37,7 +36,7 @@ class Name:
     """One name of the vendor's library."""
 
     path: str  # from its owner, as Python spells it
-    owner: str = LIBRARY  # samna, configuration, text, or a part of an opened board
+    owner: str = LIBRARY  # samna, configuration, or a part of an opened board
     source: str
     older: tuple[str, ...] = ()  # paths of earlier versions that do as well
     has_run: bool = False  # here, with RAN_WITH and speck2b; no name has run with a board
@@ -64,14 +63,14 @@ CHIP_NAMES = {
         chip="speck2f",
         dialect=SPECK2EF,
         device_types=("Speck2fDevKit", "Speck2fModuleDevKit"),  # S io.py
-        words={"chip": "speck2f", "Chip": "Speck2f", "input": "input"},
+        words={"chip": "speck2f", "input": "input"},
     ),
     "speck2e": ChipNames(
         chip="speck2e",
         dialect=SPECK2EF,
         device_types=("Speck2eDevKit", "Speck2eTestBoard"),  # S io.py
         # Its source node is named otherwise: S chips/speck2e.py.
-        words={"chip": "speck2e", "Chip": "Speck2e", "input": "speck2e_input"},
+        words={"chip": "speck2e", "input": "speck2e_input"},
     ),
     # For proofs without a board: 0.7.1 cannot open one, and no devkit with speck2b is supported.
     "speck2b": ChipNames(chip="speck2b", dialect=SPECK2B, words={"chip": "speck2b"}),

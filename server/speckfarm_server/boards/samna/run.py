@@ -19,12 +19,12 @@ from speckfarm_server.boards.samna.assumptions import (
     PREPARED_EVENTS,
     QUIET_US,
     SAFETY_LEAD_US,
-    STAMPS,
     WRITE_AHEAD_US,
 )
 from speckfarm_server.boards.samna.events import EventForms, Heard, Int64Array, Translation
 from speckfarm_server.boards.samna.link import Link
 from speckfarm_server.boards.samna.power import PowerMeter
+from speckfarm_server.chip import LONGEST_REAL_US
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Ending
@@ -102,15 +102,18 @@ class Run:
         return int(self._stamps[-1])
 
     def _check_length(self) -> None:
-        most_us = STAMPS - LONGEST_DRAIN_US - SAFETY_LEAD_US
         found_us = self._last_us - SAFETY_LEAD_US
-        if found_us >= most_us:
+        if found_us > LONGEST_REAL_US:
             text = (
                 f"The recording lasts {found_us / US_PER_S:,.0f} s; a real board's 32-bit stamps "
-                f"take {most_us / US_PER_S:,.0f} s, and what follows is not known. Cut it"
+                f"take {LONGEST_REAL_US / US_PER_S:,.0f} s, and what follows is not known. Cut it"
             )
             raise BoardFault(
-                "RECORDING_TOO_LONG", text, ErrorClass.JOB, found_us=found_us, allowed_us=most_us
+                "RECORDING_TOO_LONG",
+                text,
+                ErrorClass.JOB,
+                found_us=found_us,
+                allowed_us=LONGEST_REAL_US,
             )
 
     def _prepare(self) -> Iterator[None]:
