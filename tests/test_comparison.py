@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from speckfarm.result import Result
 from speckfarm.side_by_side import measure_comparison
 from speckfarm.v1 import boards_pb2, jobs_pb2, latency_pb2, models_pb2, recordings_pb2
 from tests.command_line import Run, command_line
+from tests.double_world import World
 from tests.farm_process import FarmProcess
 from tests.small_farm import SmallFarm, abort, serving
 
@@ -644,3 +645,72 @@ def test_a_farm_of_simulated_boards_alone_queues_nothing(
     error = capsys.readouterr().err
     assert "it has twin-0 (simulated speck2f), twin-1 (simulated speck2f)" in error
     assert "speckfarm run --vary N" in error
+
+
+REAL_AND_TWIN = """
+[usb]
+sysfs = "{world.sysfs}"
+nodes = "{world.nodes}"
+[[boards]]
+id = "devkit-0"
+kind = "real"
+usb = "2-1.3"
+[[boards]]
+id = "twin-0"
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A devkit on the double of samna, for every server that is started after this."""
+    made = World(tmp_path / "world")
+    made.plug()
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def test_a_devkit_that_does_what_its_twin_does_agrees_with_it(
+    world: World,
+    make_server: Callable[..., FarmProcess],
+    digits_model: Path,
+    one_digit: Path,
+) -> None:
+    with make_server(REAL_AND_TWIN.format(world=world)).connect() as farm:
+        found = farm.compare(
+            digits_model, one_digit, repeats=2, monitor=[0], decimator={0: 2}, timeout=90
+        )
+
+    assert (found.board, found.twin, found.agreeing) == ("devkit-0", "twin-0", 1)
+    assert found.device is not None
+    assert (found.device.type, found.device.usb_path) == ("Speck2fDevKit", "2-1.3")
+    assert [each.name for each in found.layers] == ["layer 0 (conv1)", "layer 3 (readout)"]
+    assert all(each.board == (each.twin, each.twin) for each in found.figures)
+    assert sum(each.twin for each in found.classes) > 0
+    assert found.differences == ()
+    assert (found.lags.method, found.twin_lags.method) == ("estimated", "exact")
+    assert found.lags.error_us is not None
+    assert found.recordings[0].endings == ("quiet", "quiet")
+
+
+def test_a_devkit_whose_neurons_fire_later_than_assumed_is_found_out(
+    world: World,
+    make_server: Callable[..., FarmProcess],
+    digits_model: Path,
+    one_digit: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world.behave(assumptions={"fires": ">"})  # the twin says: at the threshold
+    server = make_server(REAL_AND_TWIN.format(world=world))
+    monkeypatch.setenv("SPECKFARM_SERVER", server.address)
+    monkeypatch.setenv("SPECKFARM_TOKEN", server.token)
+    words = ("run", str(digits_model), str(one_digit), "--compare", "twin", "--repeats", "2")
+
+    assert main([*words, "--board", "devkit-0", "-o", "json"]) == 0
+
+    plain = json.loads(capsys.readouterr().out)
+    [layer] = plain["layers"]
+    assert layer["board"][0] == layer["board"][1] < layer["twin"]
+    assert "layer 3 (readout)" in [each["name"] for each in plain["differences"]]
+    assert "class 2" in [each["name"] for each in plain["differences"]]
