@@ -76,14 +76,18 @@ def twin_message(*counts: tuple[int, ...], job: str = "j-2", **fields: Any) -> j
     })  # fmt: skip
 
 
+def one_result(message: jobs_pb2.Result) -> Result:
+    return Result(NO_FARM, message)
+
+
 def results(*messages: jobs_pb2.Result) -> list[Result]:
-    return [Result(NO_FARM, message) for message in messages]
+    return [one_result(message) for message in messages]
 
 
-def compared(repeats: list[tuple[int, ...]] | list[list[tuple[int, ...]]], twin: Any) -> Comparison:
+def compared(repeats: Any, twin: Any) -> Comparison:
     """Counts of each repeat's recordings, and of the twin's."""
-    board = results(*(board_message(*counts) for counts in repeats))  # type: ignore[arg-type]
-    return measure_comparison(board, *results(twin_message(*twin)))
+    board = results(*(board_message(*counts) for counts in repeats))
+    return measure_comparison(board, one_result(twin_message(*twin)))
 
 
 def figure(*board: int, twin: int, seconds: float = 0.5) -> Figure:
@@ -196,7 +200,7 @@ def test_lags_of_board_and_twin_stay_apart() -> None:
     )
     board = results(board_message((3, 0)), board_message((3, 0), latency=slow))
 
-    found = measure_comparison(board, *results(twin_message((3, 0))))
+    found = measure_comparison(board, one_result(twin_message((3, 0))))
 
     assert (found.lags.method, found.lags.error_us) == ("estimated", 6.0)
     assert (found.twin_lags.method, found.twin_lags.error_us) == ("exact", None)
@@ -217,7 +221,7 @@ def test_verdicts_and_endings_stand_beside_each_other() -> None:
         recordings=[recording("r0", (3, 0), overrun=healthy), recording("r1", (0, 0))]
     )
 
-    found = measure_comparison(results(board_message((3, 0), (0, 0)), cut), *results(twin))
+    found = measure_comparison(results(board_message((3, 0), (0, 0)), cut), one_result(twin))
 
     assert found.recordings[0].overruns == (None, "EXCEEDED")
     assert found.recordings[0].twin_overrun == "HEALTHY"
@@ -228,7 +232,7 @@ def test_verdicts_and_endings_stand_beside_each_other() -> None:
 def test_without_labels_there_is_no_accuracy() -> None:
     board = results(board_message((3, 0), accuracy=None), board_message((3, 0), accuracy=None))
 
-    found = measure_comparison(board, *results(twin_message((3, 0), accuracy=None)))
+    found = measure_comparison(board, one_result(twin_message((3, 0), accuracy=None)))
 
     assert (found.accuracy, found.twin_accuracy) == (None, None)
 
@@ -246,7 +250,7 @@ def placed(*cores: int | None) -> list[LayerReport]:
 def test_layers_on_cores_0_and_1_are_named() -> None:
     board = results(board_message((3, 0)))
 
-    found = measure_comparison(board, *results(twin_message((3, 0))), placed(1, 2, 0))
+    found = measure_comparison(board, one_result(twin_message((3, 0))), placed(1, 2, 0))
 
     assert found.parallel_layers == (0, 2)
     assert found.layers[0].name == "layer 2 (conv2)"
@@ -264,7 +268,7 @@ def test_layers_on_cores_0_and_1_are_named() -> None:
 )
 def test_results_of_different_jobs_are_not_compared(board: list[jobs_pb2.Result]) -> None:
     with pytest.raises(speckfarm.BadRequest, match="cannot be compared"):
-        measure_comparison(results(*board), *results(twin_message((3, 0))))
+        measure_comparison(results(*board), one_result(twin_message((3, 0))))
 
 
 class TwoKinds(SmallFarm):
@@ -543,7 +547,7 @@ def test_the_table_has_rates_and_says_what_differs(
     assert "lag in us, board: p50 10.0, p99 30.0, drain 50.0 (estimated, error 4.0)" in lines
     assert "lag in us, twin: p50 8.0, p99 20.0, drain 40.0 (exact)" in lines
     assert "accuracy: board 0.500, twin 1.000" in lines
-    assert "  class 1: board 14 +- 2 spikes, twin 4, x2 of the allowed" in lines
+    assert "  class 1: board 14 +- 2 spikes, twin 4: 2 times what is allowed" in lines
     assert any(line.startswith("on cores 0 and 1: layer 0, 1") for line in lines)
     assert "job j-2 (simulated): SUCCEEDED" in captured.err
 

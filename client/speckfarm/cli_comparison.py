@@ -186,9 +186,7 @@ def _judgement(found: Comparison) -> list[str]:
 
 def _difference(each: Figure) -> str:
     spread = f"{each.mean:g} +- {each.std:.3g}"
-    return (
-        f"{each.name}: board {spread} spikes, twin {each.twin}, x{each.excess:.3g} of the allowed"
-    )
+    return f"{each.name}: board {spread} spikes, twin {each.twin}: {each.excess:.3g} times what is allowed"
 
 
 def _warnings(found: Comparison) -> list[str]:
