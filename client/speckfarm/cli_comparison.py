@@ -185,8 +185,8 @@ def _judgement(found: Comparison) -> list[str]:
 
 
 def _difference(each: Figure) -> str:
-    spread = f"{each.mean:g} +- {each.std:.3g}"
-    return f"{each.name}: board {spread} spikes, twin {each.twin}: {each.excess:.3g} times what is allowed"
+    sides = f"board {each.mean:g} +- {each.std:.3g} spikes, twin {each.twin}"
+    return f"{each.name}: {sides}: {each.excess:.3g} times what is allowed"
 
 
 def _warnings(found: Comparison) -> list[str]:
