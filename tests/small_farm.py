@@ -21,6 +21,7 @@ from speckfarm.v1 import (
     blobs_pb2,
     blobs_pb2_grpc,
     boards_pb2,
+    boards_pb2_grpc,
     findings_pb2,
     info_pb2,
     info_pb2_grpc,
@@ -47,6 +48,7 @@ MEASURED = latency_pb2.Latency(n=3, method=latency_pb2.LATENCY_METHOD_EXACT, p99
 class SmallFarm(
     benchmarks_pb2_grpc.BenchmarkServiceServicer,
     blobs_pb2_grpc.BlobServiceServicer,
+    boards_pb2_grpc.BoardServiceServicer,
     info_pb2_grpc.InfoServiceServicer,
     jobs_pb2_grpc.JobServiceServicer,
     models_pb2_grpc.ModelServiceServicer,
@@ -205,6 +207,7 @@ def serving(
     server = grpc.server(ThreadPoolExecutor(8))
     benchmarks_pb2_grpc.add_BenchmarkServiceServicer_to_server(farm, server)
     blobs_pb2_grpc.add_BlobServiceServicer_to_server(farm, server)
+    boards_pb2_grpc.add_BoardServiceServicer_to_server(farm, server)
     info_pb2_grpc.add_InfoServiceServicer_to_server(farm, server)
     jobs_pb2_grpc.add_JobServiceServicer_to_server(farm, server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(farm, server)

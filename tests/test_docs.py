@@ -15,6 +15,7 @@ import speckfarm
 from speckfarm import (
     advice,
     benchmark,
+    comparison,
     drawing,
     options,
     report,
@@ -23,6 +24,7 @@ from speckfarm import (
     settings,
     variation,
 )
+from speckfarm.side_by_side import measure_comparison
 from tests.farm_process import FarmProcess
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +46,8 @@ PARTS = [
     result.RecordingResult, result.LayerActivity, report.LayerReport, rows.Board, rows.Model,
     rows.Recording, rows.UsageRow, rows.LatencyRow, rows.ServerInfo, rows.ChipInfo,
     settings.SettingOptions, options.JobOptions, options.GridOptions, variation.Spread,
-    variation.RecordingVariation, advice.AdviceStep, drawing.Picture,
+    variation.RecordingVariation, advice.AdviceStep, drawing.Picture, comparison.Figure,
+    comparison.Lags, comparison.RecordingComparison,
 ]  # fmt: skip
 CLASSES = [each for each in PUBLIC if isinstance(each, type) and each not in ERRORS] + PARTS
 
@@ -175,12 +178,17 @@ def answers(server: FarmProcess, digits_model: Path, one_digit: Path) -> dict[st
             "benchmark": grid.to_dict(),
             "advice": farm.advise(digits_model, one_digit).to_dict(),
             "variation": farm.vary(digits_model, one_digit, runs=1).wait().variation().to_dict(),
+            # Of two runs on simulated boards: no real one is needed to see the keys.
+            "comparison": measure_comparison([measured], measured).to_dict(),
             "rows": {name: found[0].to_dict() for name, found in lists.items()},
             "info": farm.info().to_dict(),
         }
 
 
-HEADINGS = ["check", "run", "job", "event", "benchmark", "variation", "advice", "rows", "info"]
+HEADINGS = [
+    "check", "run", "job", "event", "benchmark", "variation", "comparison", "advice", "rows",
+    "info",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("heading", HEADINGS)

@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 if TYPE_CHECKING:
     from speckfarm.advice import Advice
     from speckfarm.benchmark import Benchmark
+    from speckfarm.comparison import Comparison
     from speckfarm.errors import (
         AlreadyExists,
         BadRequest,
@@ -50,6 +51,7 @@ __all__ = [
     "AlreadyExists",
     "BadRequest",
     "Benchmark",
+    "Comparison",
     "Exhausted",
     "Farm",
     "FarmFault",
@@ -80,6 +82,7 @@ __all__ = [
 _HOMES = {
     "Advice": "advice",
     "Benchmark": "benchmark",
+    "Comparison": "comparison",
     "Farm": "farm",
     "Finding": "findings",
     "Job": "job",

@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from speckfarm.advice import Advice, AdviceStep, overrun_in, step_of
+from speckfarm.check import check_model
 from speckfarm.create import create_job
 from speckfarm.decimation import Overrun, find_least, most_runs
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
 from speckfarm.operands import ModelLike, RecordingLike, register_model, register_recordings
 from speckfarm.options import QUEUE_KEYS, JobOptions, split_options
-from speckfarm.report import read_report
 from speckfarm.result import Result
-from speckfarm.settings import build_settings
-from speckfarm.v1 import models_pb2
 
 if TYPE_CHECKING:
     from speckfarm.connection import Connection
@@ -142,10 +140,6 @@ def _sources(
 ) -> dict[int, tuple[int, ...]]:
     """Layers that feed each layer; a model that cannot run is refused when it is queued."""
     settings, queue = split_options(options, QUEUE_KEYS)
-    request = models_pb2.CheckModelRequest(
-        settings=build_settings(settings, also_known=QUEUE_KEYS),
-        chip=queue.get("chip") or "",
-        digest=register_model(connection, model),
-    )
-    report = read_report(connection.call(connection.models.CheckModel, request))
+    chip = queue.get("chip")
+    report = check_model(connection, model, settings, chip=chip, also_known=QUEUE_KEYS)
     return {layer.layer: layer.sources for layer in report.layers}

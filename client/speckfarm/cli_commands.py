@@ -9,6 +9,7 @@ from pathlib import Path
 from speckfarm import cli_answers as answers
 from speckfarm.cli_advise import advise
 from speckfarm.cli_bench import bench, vary
+from speckfarm.cli_comparison import compare
 from speckfarm.cli_configuration import configuration
 from speckfarm.cli_output import Answer, Screen, bytes_words
 from speckfarm.cli_plot import plot
@@ -40,6 +41,12 @@ def check(farm: Farm, args: argparse.Namespace, screen: Screen) -> Report:
 
 def run(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     """`speckfarm run`."""
+    if args.compare:
+        compare(farm, args, screen)
+        return
+    if args.repeats:
+        text = "--repeats is of --compare twin, which is not given. Leave it out, or add that"
+        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "--repeats"})
     if args.vary:
         vary(farm, args, screen)
         return

@@ -117,6 +117,13 @@ def _add_model_commands(commands: Subparsers) -> None:
         "--vary", metavar="N", type=limit,
         help="run N more times with the unknown order varied; show how much the outputs vary",
     )  # fmt: skip
+    run.add_argument(
+        "--compare", choices=("twin",),
+        help="run on a real board and on a simulated one, and show where they differ",
+    )  # fmt: skip
+    run.add_argument(
+        "--repeats", metavar="N", type=limit, help="of --compare on the real board; default 3"
+    )
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")

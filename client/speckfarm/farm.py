@@ -7,41 +7,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from speckfarm import lists
 from speckfarm.advice import Advice, AdviceStep
 from speckfarm.advise import Runs, advise
 from speckfarm.benchmark import Benchmark
+from speckfarm.check import check_model
+from speckfarm.compare import ComparedRuns, compare
+from speckfarm.comparison import Comparison
 from speckfarm.configuration import fetch_configuration
 from speckfarm.connection import Connection
 from speckfarm.create import create_benchmark, create_job
 from speckfarm.errors import BadRequest
 from speckfarm.job import Job
-from speckfarm.lists import (
-    drain_board,
-    list_benchmarks,
-    list_boards,
-    list_jobs,
-    list_latency,
-    list_models,
-    list_recordings,
-    list_usage,
-    undrain_board,
-)
-from speckfarm.operands import ModelLike, RecordingLike, model_name, upload_model
+from speckfarm.operands import ModelLike, RecordingLike, model_name
 from speckfarm.options import GridOptions, JobOptions
 from speckfarm.profile import find_endpoint
-from speckfarm.report import Report, read_report
+from speckfarm.report import Report
 from speckfarm.result import Result
-from speckfarm.rows import (
-    Board,
-    LatencyRow,
-    Model,
-    Recording,
-    ServerInfo,
-    UsageRow,
-    read_info,
-)
-from speckfarm.settings import SettingOptions, build_settings
-from speckfarm.v1 import benchmarks_pb2, info_pb2, jobs_pb2, models_pb2
+from speckfarm.rows import Board, LatencyRow, Model, Recording, ServerInfo, UsageRow, read_info
+from speckfarm.settings import SettingOptions
+from speckfarm.v1 import benchmarks_pb2, info_pb2, jobs_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -95,12 +80,7 @@ class Farm:
         >>> report.deployable, [layer.name for layer in report.layers]
         (True, ['conv1', 'conv2', 'conv3', 'readout'])
         """
-        request = models_pb2.CheckModelRequest(
-            settings=build_settings(settings, also_known=("chip",)),
-            chip=chip or "",
-            digest=upload_model(self._connection, model),
-        )
-        return read_report(self._connection.call(self._connection.models.CheckModel, request))
+        return check_model(self._connection, model, settings, chip=chip)
 
     def configuration(
         self, model: ModelLike, *, chip: str | None = None, **settings: Unpack[SettingOptions]
@@ -163,7 +143,7 @@ class Farm:
 
         >>> waiting = farm.jobs(states=["QUEUED"], limit=10)
         """
-        return list_jobs(self._connection, states, user, benchmark, limit=limit)
+        return lists.list_jobs(self._connection, states, user, benchmark, limit=limit)
 
     def benchmark(
         self,
@@ -229,6 +209,27 @@ class Farm:
         runs = Runs(wait=wait, observer=observer, timeout=timeout)
         return advise(self._connection, model, recordings, options, max_runs=max_runs, runs=runs)
 
+    def compare(
+        self,
+        model: ModelLike,
+        *recordings: RecordingLike,
+        repeats: int = 3,
+        timeout: float | None = None,
+        observer: Callable[[Sequence[Job]], None] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Comparison:
+        """Run a job `repeats` times on one real board and once on a simulated one, and compare.
+
+        The board is `board`, or that on which the first repeat ran. `timeout` is in seconds, for
+        all jobs; `observer` is shown them from time to time. If one fails the others are cancelled.
+        Raises as `run` and `Job.wait` do.
+
+        >>> found = farm.compare("model.nir", "digits.npz", repeats=5, board="devkit-0")
+        >>> agreeing, worst = found.agreeing, found.differences[:3]
+        """
+        runs = ComparedRuns(observer=observer, timeout=timeout)
+        return compare(self._connection, model, recordings, options, repeats=repeats, runs=runs)
+
     def find_benchmark(self, benchmark_id: str) -> Benchmark:
         """An existing benchmark, e.g. after a laptop was closed. Raises NotFound.
 
@@ -242,7 +243,7 @@ class Farm:
 
     def benchmarks(self, *, limit: int = 50) -> list[Benchmark]:
         """Benchmarks, newest first."""
-        return list_benchmarks(self._connection, limit)
+        return lists.list_benchmarks(self._connection, limit)
 
     def usage(self, *, by: str = "user", since: Since = None) -> list[UsageRow]:
         """Who used what: sums by user, board, model or day, one row per kind of board.
@@ -250,7 +251,7 @@ class Farm:
         >>> {row.key for row in farm.usage(by="user", since="7d")}
         {'local'}
         """
-        return list_usage(self._connection, by, since)
+        return lists.list_usage(self._connection, by, since)
 
     def latency(self, *, by: str = "model", since: Since = None) -> list[LatencyRow]:
         """What the boards delivered: lags merged by model, board or week, one row per kind.
@@ -258,7 +259,7 @@ class Farm:
         >>> [row.board_kind for row in farm.latency(by="week", since="7d")]
         ['simulated']
         """
-        return list_latency(self._connection, by, since)
+        return lists.list_latency(self._connection, by, since)
 
     def boards(self) -> list[Board]:
         """Boards, who uses them, since when, and what they hold.
@@ -266,19 +267,19 @@ class Farm:
         >>> [board.board for board in farm.boards()]
         ['twin-0', 'twin-1']
         """
-        return list_boards(self._connection)
+        return lists.list_boards(self._connection)
 
     def drain(self, board: str) -> Board:
         """Take a board out of service after its current job; kept over restarts."""
-        return drain_board(self._connection, board)
+        return lists.drain_board(self._connection, board)
 
     def undrain(self, board: str) -> Board:
         """Put a board back into service."""
-        return undrain_board(self._connection, board)
+        return lists.undrain_board(self._connection, board)
 
     def models(self, *, limit: int = 50) -> list[Model]:
         """Registered models, newest first."""
-        return list_models(self._connection, limit)
+        return lists.list_models(self._connection, limit)
 
     def model_name(self, digest: str) -> str | None:
         """The name that a model was registered under; None if it is not registered."""
@@ -286,7 +287,7 @@ class Farm:
 
     def recordings(self, *, limit: int = 50) -> list[Recording]:
         """Registered recording files, newest first."""
-        return list_recordings(self._connection, limit)
+        return lists.list_recordings(self._connection, limit)
 
     def info(self) -> ServerInfo:
         """Version, limits and chips of the farm, and as whom it knows you.
