@@ -326,10 +326,12 @@ def test_result_has_exactly_the_fields_of_the_contract() -> None:
     assert list(plain) == [
         "job", "state", "board", "board_kind", "chip", "model", "configuration", "settings",
         "recordings", "accuracy", "latency", "findings", "timings_ms", "layers",
+        "device", "power_w",
     ]  # fmt: skip
     assert list(plain["recordings"][0]) == [
         "recording", "name", "label", "prediction", "counts", "input_events", "output_events",
-        "duration_us", "decision_us", "latency", "overrun", "output_spikes", "layers",
+        "duration_us", "decision_us", "latency", "overrun", "ending", "output_spikes",
+        "layers",
     ]  # fmt: skip
     assert list(plain["latency"]) == list(plain["recordings"][0]["latency"]) == LATENCY_KEYS
     assert list(plain["timings_ms"]) == ["queue", "configure", "reset", "run", "collect", "total"]

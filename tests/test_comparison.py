@@ -375,7 +375,7 @@ def run(small: TwoKinds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run
 def test_all_is_queued_at_once_where_there_is_one_real_board(
     small: TwoKinds, farm: speckfarm.Farm
 ) -> None:
-    found = farm.compare(b"model", EVENTS, reset="zero", monitor=[0])
+    found = farm.compare(b"model", EVENTS, repeats=3, reset="zero", monitor=[0])
 
     assert small.orders == [(REAL, "devkit-0"), (SIMULATED, ""), *[(REAL, "devkit-0")] * 2]
     assert [each.partition(" ")[0] for each in small.asked[:5]] == ["create"] * 4 + ["get"]
@@ -389,7 +389,7 @@ def test_of_several_boards_the_first_repeat_decides(small: TwoKinds, farm: speck
     small.boards.insert(1, ("devkit-1", REAL))
     small.free = ["devkit-1"]
 
-    found = farm.compare(b"model", EVENTS)
+    found = farm.compare(b"model", EVENTS, repeats=3)
 
     assert small.orders == [(REAL, ""), (SIMULATED, ""), *[(REAL, "devkit-1")] * 2]
     assert small.asked.index("create j-3") > small.asked.index("get j-1")
@@ -415,7 +415,7 @@ def test_a_job_that_fails_cancels_the_others(
     small.ends = {**dict.fromkeys(others, "RUNNING"), ended: "FAILED"}
 
     with pytest.raises(speckfarm.JobFailed, match=f"On the {side} board.*took too long") as caught:
-        farm.compare(b"model", EVENTS)
+        farm.compare(b"model", EVENTS, repeats=3)
 
     assert (caught.value.job_id, caught.value.reason) == (ended, "RUN_TIMEOUT")
     assert small.cancelled == others
@@ -428,7 +428,7 @@ def test_a_twin_that_fails_ends_the_search_for_a_board(
     small.ends = {"j-1": "QUEUED", "j-2": "FAILED"}
 
     with pytest.raises(speckfarm.JobFailed):
-        farm.compare(b"model", EVENTS)
+        farm.compare(b"model", EVENTS, repeats=3)
 
     assert small.cancelled == ["j-1"]
     assert len(small.jobs) == 2
@@ -444,7 +444,7 @@ def test_a_farm_without_both_kinds_says_what_to_do(
 ) -> None:
     small.boards = [each for each in small.boards if each[0] == kept]
 
-    assert run("run", "m.nir", "r.npz", "--compare", "twin") == 2
+    assert run("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3") == 2
 
     error = capsys.readouterr().err
     assert "NO_MATCHING_BOARD" in error
@@ -457,7 +457,10 @@ def test_time_that_is_over_leaves_the_jobs_alone(
 ) -> None:
     small.ends = {"j-1": "QUEUED"}
 
-    assert run("run", "m.nir", "r.npz", "--compare", "twin", "--timeout", "0.01") == 8
+    assert (
+        run("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3", "--timeout", "0.01")
+        == 8
+    )
 
     assert "speckfarm result JOB" in capsys.readouterr().err
     assert small.cancelled == []
@@ -532,7 +535,7 @@ def test_what_does_not_go_with_compare_is_a_usage_error(
 def test_the_table_has_rates_and_says_what_differs(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("run", "m.nir", "r.npz", "--compare", "twin") == 0
+    assert run("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3") == 0
 
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -561,7 +564,7 @@ def test_one_repeat_says_that_nothing_is_judged(
 
 
 def test_json_and_csv_have_every_figure(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("run", "m.nir", "r.npz", "--compare", "twin")
+    words = ("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3")
     assert run(*words, "-o", "json") == 0
     captured = capsys.readouterr()
     plain = json.loads(captured.out)
@@ -589,7 +592,7 @@ def test_an_interrupt_leaves_the_jobs_on_the_farm(
     monkeypatch.setattr(speckfarm.Job, "refresh", interrupted)
     monkeypatch.setattr("speckfarm.cli_wait.SECOND_INTERRUPT_S", 0.0)
 
-    assert run("run", "m.nir", "r.npz", "--compare", "twin") == 0
+    assert run("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3") == 0
 
     assert "each of its jobs j-1 j-2 j-3 j-4 goes on" in capsys.readouterr().err
     assert small.cancelled == []
@@ -601,7 +604,7 @@ def test_a_second_interrupt_cancels_the_jobs(
     monkeypatch.setattr(speckfarm.Job, "refresh", interrupted)
     monkeypatch.setattr("speckfarm.cli_wait.time.sleep", interrupted)
 
-    assert run("run", "m.nir", "r.npz", "--compare", "twin") == 5
+    assert run("run", "m.nir", "r.npz", "--compare", "twin", "--repeats", "3") == 5
 
     assert small.cancelled == ["j-1", "j-2", "j-3", "j-4"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from speckfarm.job import Job
     from speckfarm.variation import Spread
 
-REPEATS = 3
+REPEATS = 5
 MOST_NAMES = 5  # in one line
 COLUMNS = ("name", "board_per_s", "std_per_s", "twin_per_s", "difference_per_s", "excess")
 

@@ -122,7 +122,7 @@ def _add_model_commands(commands: Subparsers) -> None:
         help="run on a real board and on a simulated one, and show where they differ",
     )  # fmt: skip
     run.add_argument(
-        "--repeats", metavar="N", type=limit, help="of --compare on the real board; default 3"
+        "--repeats", metavar="N", type=limit, help="of --compare on the real board; default 5"
     )
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")

@@ -213,7 +213,7 @@ class Farm:
         self,
         model: ModelLike,
         *recordings: RecordingLike,
-        repeats: int = 3,
+        repeats: int = 5,
         timeout: float | None = None,
         observer: Callable[[Sequence[Job]], None] | None = None,
         **options: Unpack[JobOptions],

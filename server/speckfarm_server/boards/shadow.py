@@ -96,8 +96,8 @@ def _outputs(output: Chunk, layer: int) -> Outputs:
 
 def _unknown(error: ValueError) -> Finding:
     text = (
-        f"Lags are not known: the twin that predicts outputs cannot run this configuration ({error})."
-        " All outputs count as uncaused; predictions, counts and times are those of the board"
+        f"Lags are not known: the twin that predicts outputs cannot run this model ({error}). "
+        "All outputs count as uncaused; predictions, counts and times are those of the board"
     )
     return Finding(
         reason="LAGS_UNKNOWN", severity=Severity.INFO, message=text, metadata={"found": str(error)}
