@@ -237,26 +237,28 @@ def _with_feature(found: Seen, feature: int) -> Seen:
 
 
 def test_pins_of_the_readout_tell_what_the_twin_tells(opened: Callable[..., Rig]) -> None:
-    asked = Settings(slow_clock_hz=1000, readout_threshold=0)
+    asked = Settings(slow_clock_hz=1000, readout_threshold=0, readout_average=16)
     wanted = check(digits_network(), CHIPS["speck2f"], asked).configuration
     assert wanted is not None
     rng = np.random.default_rng(0)
-    times = np.sort(rng.integers(5, 30_000, 3000)).tolist()
+    times = np.sort(rng.integers(5, 30_000, 4000))
+    times = [*times.tolist(), *(times + 100_000).tolist()]  # averages outlast the first burst
     events = [Event(t_us, *map(int, rng.integers(0, wanted.input_shape))) for t_us in times]
     rig = opened()
     rig.load(wanted)
 
     rig.source.write(rig.spikes(events, wanted.inputs[0].core))
-    came = []
-    for t_us in range(0, 100_000, 1500):
+    told = []
+    for t_us in range(0, 240_000, 1500):
         rig.at_us(t_us)
-        came += rig.sink.get_events()
+        pins = [e for e in rig.sink.get_events() if isinstance(e, rig.chip.event.ReadoutPinValue)]
+        assert all(t_us - 1500 <= each.timestamp <= t_us for each in pins)
+        told += [(each.timestamp, each.index) for each in pins]
 
-    told = [(e.timestamp, e.index) for e in came if isinstance(e, rig.chip.event.ReadoutPinValue)]
     outputs = Twin(wanted).run(pack_events(events)).tolist()
-    pins = [(t_ns // 1000, index) for t_ns, _, layer, index, *_ in outputs if layer == 12]
-    assert len(pins) > 5
-    assert told == pins
+    wanted_pins = [(t_ns // 1000, index) for t_ns, _, layer, index, *_ in outputs if layer == 12]
+    assert len(wanted_pins) > 5
+    assert told == wanted_pins
 
 
 # Clocks and graphs.
@@ -325,17 +327,14 @@ def test_nothing_flows_before_the_start_and_after_the_stop(opened: Callable[...,
     assert len(flowing) == 1
 
 
-@pytest.mark.parametrize("part", ["graph", "source"])
-def test_what_nobody_keeps_stops(opened: Callable[..., Rig], part: str) -> None:
+def test_a_graph_that_nobody_keeps_stops(opened: Callable[..., Rig]) -> None:
     rig = opened()
     rig.load(chip(ONE))
-    source = rig.source if part == "graph" else None
     event = rig.spikes(pulses(0), 3)
     assert len(rig.all_in(*event)) == 1
 
-    delattr(rig, part)
+    del rig.graph
     gc.collect()
-    rig.source = source or rig.library.samna.BasicSourceNode_speck2f_event_input_event()
 
     assert rig.all_in(*event) == []
 
@@ -376,19 +375,19 @@ def test_a_configuration_takes_effect_later(opened: Callable[..., Rig]) -> None:
     assert [each[1] for each in later] == [4]
 
 
-STATE = np.arange(3 * 5 * 7, dtype=np.int16).reshape(3, 5, 7)
-WIDE = replace(core(np.zeros((3, 1, 1, 1)), (5, 7), core=2), initial_state=STATE)
+STATE = np.arange(3 * 3 * 7, dtype=np.int16).reshape(3, 3, 7)
+WIDE = replace(core(np.zeros((3, 1, 1, 1)), (3, 7), core=2), initial_state=STATE)
 
 
 def _read_all(rig: Rig) -> Any:
-    """By the addresses of the vendor's translation, `speck.md` 4.1: y, x and feature in 3, 3, 2."""
-    wanted = [(f, y, x) for f in range(3) for y in range(5) for x in range(7)]
+    """By the addresses of the vendor's translation, `speck.md` 4.1: 2, 3, 2 bits."""
+    wanted = [(f, y, x) for f in range(3) for y in range(3) for x in range(7)]
     rig.source.write([
         rig.event("ReadNeuronValue", layer=2, address=y << 5 | x << 2 | f) for f, y, x in wanted
     ])
     values = rig.sink.get_events()
     assert [each.address for each in values] == [y << 5 | x << 2 | f for f, y, x in wanted]
-    return np.array([each.neuron_state for each in values]).reshape(3, 5, 7)
+    return np.array([each.neuron_state for each in values]).reshape(3, 3, 7)
 
 
 def test_neurons_hold_their_initial_state_once_the_configuration_is_there(
@@ -407,7 +406,7 @@ def test_neurons_hold_their_initial_state_once_the_configuration_is_there(
 def test_a_neuron_that_is_written_holds_its_value(opened: Callable[..., Rig]) -> None:
     rig = opened()
     rig.load(chip(WIDE))
-    address = 3 << 5 | 6 << 2 | 1
+    address = 2 << 5 | 6 << 2 | 1
 
     rig.source.write([
         rig.event("WriteNeuronValue", layer=2, address=address, neuron_state=-77),
@@ -416,7 +415,7 @@ def test_a_neuron_that_is_written_holds_its_value(opened: Callable[..., Rig]) ->
     ])
 
     wanted = STATE.copy()
-    wanted[1, 3, 6] = -77
+    wanted[1, 2, 6] = -77
     assert np.array_equal(_read_all(rig), wanted)
 
 

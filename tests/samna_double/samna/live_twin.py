@@ -184,4 +184,4 @@ class LiveTwin:
         if feature >= features or x >= width or y >= height:
             return None
         first = int(self._twin._machine.cores["state_at"][place])
-        return first + (y * width + x) * features + feature
+        return first + int((y * width + x) * features + feature)
