@@ -25,7 +25,7 @@ INPUTS = ("Spike", "DvsEvent", "ReadNeuronValue", "WriteNeuronValue")
 class Event:
     """An event: made without arguments, as all public programs do; its fields have C's ranges."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
     ranges: ClassVar[dict[str, tuple[int, int]]] = {}
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Event:
         return f"{type(self).__name__}({fields})"
 
 
-def made(kind: type, *values: int) -> Any:
+def made(kind: type[Event], *values: int) -> Any:
     """An event with these fields in order, unchecked: there are many."""
     event = object.__new__(kind)
     for name, value in zip(kind.__slots__, values, strict=True):

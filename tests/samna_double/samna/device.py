@@ -19,6 +19,11 @@ class DeviceInfo:
         "device_type_name", "logic_version", "serial_number", "usb_bus_number",
         "usb_device_address",
     )  # fmt: skip
+    device_type_name: str
+    logic_version: int
+    serial_number: str
+    usb_bus_number: int
+    usb_device_address: int
 
     def __repr__(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.__slots__)

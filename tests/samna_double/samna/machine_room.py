@@ -143,7 +143,7 @@ class MachineRoom:
                 left += self._loaded.twin.conclude()
                 self._loaded.twin.start_recording()
             shift_ns = (self._pumped_us - before_us) * NS
-            self._left = [(t_ns + shift_ns, *place) for t_ns, *place in left]
+            self._left = [(each[0] + shift_ns, *each[1:]) for each in left]
             self._echoes = []
             self._make.start_recording(self._pumped_us)
             self._restart_if_shuffled()
@@ -151,9 +151,9 @@ class MachineRoom:
     def _run_to(self, now_us: int) -> None:
         """Let the chip do all that is due up to now."""
         shown_us = now_us if self._clock.is_running else self._clock.watch_us(0)
-        entries = []
+        entries: list[Entry] = []
         while self._held and self._held[0][0] <= shown_us:
-            stamp_us, *place = self._held.popleft()
+            stamp_us, core, *place = self._held.popleft()
             self._entered_us = max(
                 stamp_us if self._clock.is_running else 0, self._entered_us, self._pumped_us
             )
@@ -162,7 +162,7 @@ class MachineRoom:
                 continue
             self._is_first = False
             self._make.first_input(self._entered_us)
-            entries.append((self._entered_us, *place))
+            entries.append((self._entered_us, core, place[0], place[1], place[2]))
         self._pumped_us = max(self._pumped_us, now_us)
         entries, echoes = self._loaded.camera.seen(entries)
         self._echoes += echoes
