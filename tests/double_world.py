@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ class World:
         monkeypatch.syspath_prepend(str(TESTS / "samna_double"))
         for name in [each for each in sys.modules if each.partition(".")[0] == "samna"]:
             monkeypatch.delitem(sys.modules, name)
+
+    def farm_toml(self, ports: Mapping[str, str]) -> str:
+        """The part of farm.toml for real boards, by id, in USB paths of this world."""
+        boards = "".join(
+            f'[[boards]]\nid = "{name}"\nkind = "real"\nusb = "{port}"\n'
+            for name, port in ports.items()
+        )
+        return f'[usb]\nsysfs = "{self.sysfs}"\nnodes = "{self.nodes}"\n{boards}'
 
     def plug(
         self,

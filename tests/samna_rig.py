@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from speckfarm_server.boards.samna_configuration import read, write
-from speckfarm_server.boards.samna_names import CHIP_NAMES, names_of, resolve
+from speckfarm_server.boards.samna.configuration import read, write
+from speckfarm_server.boards.samna.names import CHIP_NAMES, names_of, resolve
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.twin.twin import Twin
 from tests.double_world import World

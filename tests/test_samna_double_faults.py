@@ -121,8 +121,8 @@ def test_a_configuration_may_be_lost_in_silence(opened: Callable[..., Rig], worl
 
 DRIVE = """
 import samna
-from speckfarm_server.boards.samna_configuration import write
-from speckfarm_server.boards.samna_names import CHIP_NAMES
+from speckfarm_server.boards.samna.configuration import write
+from speckfarm_server.boards.samna.names import CHIP_NAMES
 from tests.configurations import configuration, core
 
 board = samna.device.open_device(samna.device.get_all_devices()[NUMBER])
