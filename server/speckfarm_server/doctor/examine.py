@@ -9,12 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from speckfarm_server.boards.samna.install import find_samna
-from speckfarm_server.config import FarmConfig
-from speckfarm_server.doctor import clock, data, reach, software, usb
+from speckfarm_server.config import FarmConfig, UsbConfig
+from speckfarm_server.doctor import clock, data, devkits, reach, software, usb
 from speckfarm_server.doctor.line import Line, ok, wrong
 from speckfarm_server.errors import FarmError
-
-KINDS_WITHOUT_HARDWARE = ("simulated", "scripted")
 
 
 def examine(read_config: Callable[[], FarmConfig], file: Path | None) -> list[Line]:
@@ -28,18 +26,25 @@ def examine(read_config: Callable[[], FarmConfig], file: Path | None) -> list[Li
         _ = config.address
     except FarmError as error:  # what the file would say is not known: only the host is left
         told = wrong("config", f"{error.message} [{error.reason}]", "Correct it in farm.toml")
-        return [*lines, told, *_hardware(needed=False), clock.judge_clock(clock.find_clock(), None)]
+        return [*lines, told, *_hardware(None), clock.judge_clock(clock.find_clock(), None)]
     lines.append(ok("config", f"{file or 'no farm.toml: the defaults'}, {_boards(config)}"))
-    lines += _hardware(needed=any(b.kind not in KINDS_WITHOUT_HARDWARE for b in config.boards))
+    lines += _hardware(config)
     lines.append(clock.judge_clock(clock.find_clock(), _written_s(config.data_folder)))
     return [*lines, *_data(config)]
 
 
-def _hardware(*, needed: bool) -> Iterator[Line]:
-    yield software.judge_samna(find_samna(sys.path), needed=needed)
-    has_bus = usb.NODES.is_dir()
-    yield usb.judge_devices(usb.find_devices(), has_bus=has_bus, needed=needed)
+def _hardware(config: FarmConfig | None) -> Iterator[Line]:
+    boards = [] if config is None else devkits.real_boards(config)
+    places = UsbConfig() if config is None else config.usb
+    sysfs, nodes = Path(places.sysfs), Path(places.nodes)
+    needed = bool(boards)
+    samna = find_samna(sys.path)
+    yield software.judge_samna(samna, needed=needed)
+    found = usb.find_devices(sysfs, nodes)
+    yield usb.judge_devices(found, has_bus=nodes.is_dir(), needed=needed)
     yield usb.judge_rules(usb.find_rules(), needed=needed)
+    if samna.fault is None:
+        yield from devkits.judge_devkits(devkits.find_devkits(places, boards))
 
 
 def _data(config: FarmConfig) -> Iterator[Line]:
