@@ -30,10 +30,6 @@ class Time:
     def __call__(self) -> float:
         return self.now_s
 
-    def to_us(self, us: float) -> None:
-        """So long after the beginning."""
-        self.now_s = max(self.now_s, 1000.0 + us / 1e6)
-
 
 @dataclass
 class Library:
