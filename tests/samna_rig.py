@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.double_world import World
 from tests.reference_twin import Event
 from tests.twin_builders import core, pack_events
 
-DOUBLE = Path(__file__).parent / "samna_double"
 ONE = core([[[[100]]]], (4, 4), core=3)  # each spike in gives one out
 Seen = list[tuple[int, int, int, int, int]]  # stamp, core, feature, y, x
 
@@ -31,10 +29,6 @@ class Time:
 
     def __call__(self) -> float:
         return self.now_s
-
-    def to_us(self, us: float) -> None:
-        """So long after the beginning."""
-        self.now_s = max(self.now_s, 1000.0 + us / 1e6)
 
 
 @dataclass
@@ -50,9 +44,7 @@ class Library:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     with pytest.MonkeyPatch.context() as patched:
         world = World(tmp_path_factory.mktemp("world"))
-        for name, value in world.env.items():
-            patched.setenv(name, value)
-        patched.syspath_prepend(str(DOUBLE))
+        world.enter(patched)
         import samna
         from samna import clock
 

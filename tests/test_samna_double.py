@@ -240,8 +240,8 @@ def test_pins_of_the_readout_tell_what_the_twin_tells(opened: Callable[..., Rig]
     wanted = check(digits_network(), CHIPS["speck2f"], asked).configuration
     assert wanted is not None
     rng = np.random.default_rng(0)
-    times = np.sort(rng.integers(5, 30_000, 4000))
-    times = [*times.tolist(), *(times + 100_000).tolist()]  # averages outlast the first burst
+    burst = np.sort(rng.integers(5, 30_000, 4000))
+    times = [*burst.tolist(), *(burst + 100_000).tolist()]  # averages outlast the first burst
     events = [Event(t_us, *map(int, rng.integers(0, wanted.input_shape))) for t_us in times]
     rig = opened()
     rig.load(wanted)

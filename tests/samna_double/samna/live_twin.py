@@ -167,7 +167,7 @@ class LiveTwin:
         self._pieces.append(self._twin._pins(readout.push(none, until_ns)))
         last_ns = max(readout._last_ns, self._last_ns)
         periods = (last_ns - self._origin_ns) // readout._period_ns + 1
-        if now_ns > self._origin_ns + periods * readout._period_ns:
+        if readout._tick < periods and now_ns > self._origin_ns + periods * readout._period_ns:
             self._pieces.append(self._twin._pins(readout.finish(self._last_ns)))
 
     def _in_order(self) -> list[Any]:
