@@ -50,6 +50,7 @@ def test_the_example_configuration_has_every_key_with_a_comment_before_it() -> N
         (config.FarmConfig, written),
         (config.TlsConfig, written["tls"]),
         (config.LimitsConfig, written["limits"]),
+        (config.UsbConfig, written["usb"]),
         *((config.BoardConfig, board) for board in written["boards"]),
     )
     first = {match[2]: match[1] for match in reversed([*re.finditer(r"(.*)\n(\w+) =", text)])}
