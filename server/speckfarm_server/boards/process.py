@@ -103,26 +103,31 @@ class BoardProcess:
 
 def open_board(kind: str, options: str, connection: socket.socket) -> Board:
     """Make the board that this process owns; says so while the simulator compiles."""
-    if hasattr(os, "SCHED_BATCH"):
-        # What computes must not push the server off its core whenever a message wakes it.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     if kind == "scripted":
         from speckfarm_server.boards.scripted import ScriptedBoard
 
         return ScriptedBoard(options)
+    _compile(connection)  # a real board's outputs are predicted by a twin
     if kind == "real":
         from speckfarm_server.boards.samna.board import open_samna_board
 
         os.dup2(2, 1)  # the vendor's library prints, and what it says belongs into the log
         return open_samna_board(json.loads(options))
     from speckfarm_server.boards.simulated import SimulatedBoard
+
+    if hasattr(os, "SCHED_BATCH"):
+        # What computes must not push the server off its core whenever a message wakes it.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    return SimulatedBoard()
+
+
+def _compile(connection: socket.socket) -> None:
     from speckfarm_server.twin.compilation import compile_kernels, is_compiled
 
     if not is_compiled():
         text = "compiling the simulator: once per machine and version, some seconds"
         connection.sendall(encode({"op": "starting", "message": text}))
     compile_kernels()
-    return SimulatedBoard()
 
 
 def main(arguments: list[str]) -> None:
