@@ -103,6 +103,9 @@ class BoardProcess:
 
 def open_board(kind: str, options: str, connection: socket.socket) -> Board:
     """Make the board that this process owns; says so while the simulator compiles."""
+    if kind != "real" and hasattr(os, "SCHED_BATCH"):
+        # What computes must not push the server off its core whenever a message wakes it.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     if kind == "scripted":
         from speckfarm_server.boards.scripted import ScriptedBoard
 
@@ -115,9 +118,6 @@ def open_board(kind: str, options: str, connection: socket.socket) -> Board:
         return open_samna_board(json.loads(options))
     from speckfarm_server.boards.simulated import SimulatedBoard
 
-    if hasattr(os, "SCHED_BATCH"):
-        # What computes must not push the server off its core whenever a message wakes it.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     return SimulatedBoard()
 
 
