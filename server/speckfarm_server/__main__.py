@@ -99,12 +99,28 @@ def back_up(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print what is right and wrong with this host; 1 if anything is wrong."""
+    if options.prove != bool(options.board):
+        print("speckfarm-server doctor: --prove and --board B go together", file=sys.stderr)
+        return 2
+    if options.prove:
+        return prove_board(options)
     from speckfarm_server.doctor.examine import examine
     from speckfarm_server.doctor.line import as_json, as_text, is_healthy
 
     lines = examine(lambda: _config(options), options.config)
     print(as_json(lines) if options.output == "json" else as_text(lines))
     return 0 if is_healthy(lines) else 1
+
+
+def prove_board(options: argparse.Namespace) -> int:
+    """Ask a board what nobody has published; 1 if an experiment could not run."""
+    from speckfarm_server.prove.command import prove
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    folder = _config(options).data_folder
+    return 0 if prove(folder, options.board, out=options.out, say=say) else 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -155,6 +171,13 @@ def _add_upkeep(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("-o", "--output", choices=("table", "json"), default="table")
     command.add_argument("--listen", help="as for serve")
+    command.add_argument(
+        "--prove", action="store_true", help="run experiments on --board, through the queue"
+    )
+    command.add_argument("--board", help="which board to prove; the server must be running")
+    command.add_argument(
+        "--out", type=Path, default=Path(), help="folder for the proof; default: this one"
+    )
     command.set_defaults(command=doctor)
 
 

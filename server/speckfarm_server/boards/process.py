@@ -116,9 +116,10 @@ def open_board(kind: str, options: str, connection: socket.socket) -> Board:
 
         os.dup2(2, 1)  # the vendor's library prints, and what it says belongs into the log
         return open_samna_board(json.loads(options))
+    from speckfarm_server.boards.proved import proved_assumptions
     from speckfarm_server.boards.simulated import SimulatedBoard
 
-    return SimulatedBoard()
+    return SimulatedBoard(proved_assumptions(json.loads(options).get("proof", "")))
 
 
 def _compile(connection: socket.socket) -> None:

@@ -12,7 +12,7 @@ from speckfarm_server.boards.board import Chunk, HeldBack, RunReport
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Ending, LayerActivity
-from speckfarm_server.twin.assumptions import ASSUMPTIONS
+from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.twin import Twin
 
 NS_PER_US = 1000.0
@@ -24,9 +24,10 @@ class SimulatedBoard:
     method = "exact"
     device = None
 
-    def __init__(self) -> None:
+    def __init__(self, assumptions: Assumptions = ASSUMPTIONS) -> None:
         self._twin: Twin | None = None
-        self._assumptions = ASSUMPTIONS.digest()
+        self._constants = assumptions
+        self._assumptions = assumptions.digest()
 
     @property
     def assumptions(self) -> str:
@@ -37,7 +38,7 @@ class SimulatedBoard:
         """Build the twin of one configuration; BoardFault TWIN_REFUSED if it cannot run it."""
         self._twin = None
         try:
-            self._twin = Twin(configuration)
+            self._twin = Twin(configuration, assumptions=self._constants)
         except ValueError as error:
             message = f"The simulated board cannot run this configuration: {error}"
             raise BoardFault("TWIN_REFUSED", message, ErrorClass.JOB, found=error) from error
