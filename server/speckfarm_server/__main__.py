@@ -120,7 +120,11 @@ def prove_board(options: argparse.Namespace) -> int:
         print(line, flush=True)
 
     folder = _config(options).data_folder
-    return 0 if prove(folder, options.board, out=options.out, say=say) else 1
+    try:
+        return 0 if prove(folder, options.board, out=options.out, say=say) else 1
+    except KeyboardInterrupt:
+        print("stopped: its jobs are cancelled, nothing was written", file=sys.stderr)
+        return 1
 
 
 def make_parser() -> argparse.ArgumentParser:

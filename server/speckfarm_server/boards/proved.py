@@ -24,7 +24,7 @@ def proved_assumptions(path: str) -> Assumptions:
         return ASSUMPTIONS
     values = {name: _value(path, name, value) for name, value in _read(path).items()}
     try:
-        return replace(ASSUMPTIONS, **values)
+        return replace(ASSUMPTIONS, **values)  # type: ignore[arg-type]
     except ValueError as error:  # begins with the name of the field
         raise _wrong(path, str(error)) from error
 
@@ -37,9 +37,7 @@ def _read(path: str) -> dict[str, Any]:
             f"The proof {path} cannot be read ({error}). Make it again with `speckfarm-server "
             "doctor --prove`, or take `proof` out of farm.toml"
         )
-        raise BoardFault(
-            "PROOF_UNREADABLE", text, ErrorClass.CONFIGURATION, path=path
-        ) from error
+        raise BoardFault("PROOF_UNREADABLE", text, ErrorClass.CONFIGURATION, path=path) from error
     values = plain.get("assumptions") if isinstance(plain, dict) else None
     if not isinstance(values, dict):
         raise _wrong(path, "it has no key assumptions with an object")

@@ -95,14 +95,13 @@ def judge_comparison(outcomes: Sequence[Outcome]) -> Answer:
 def judge_resets(outcomes: Sequence[Outcome]) -> Answer:
     """Trials: subtract, zero, charge."""
     subtract, zero, charge = outcomes
-    found = [
-        told(_fits(_reset(ANY, zero=False), RESET, subtract, "subtracts", "fires"), "subtracts"),
-        told(_fits(_reset(ANY, zero=True), RESET, zero, "zeroes", "fires"), "zeroes"),
-        told(
-            _fits(_charge(ANY), CHARGE, charge, "spikes_per_arrival", "fires"),
-            "spikes_per_arrival",
-        ),
-    ]
+    subtracts = told(
+        _fits(_reset(ANY, zero=False), RESET, subtract, "subtracts", "fires"), "subtracts"
+    )
+    zeroes = told(_fits(_reset(ANY, zero=True), RESET, zero, "zeroes", "fires"), "zeroes")
+    charged = _fits(_charge(ANY), CHARGE, charge, "spikes_per_arrival", "subtracts", "fires")
+    agreeing = [each for each in charged if each.subtracts in subtracts.values]
+    found = [subtracts, zeroes, told(agreeing, "spikes_per_arrival")]
     signatures = [outcome_signature(each, 0, gap_us=GAP_US) for each in outcomes]
     return answer_from(
         found,

@@ -21,7 +21,7 @@ from speckfarm.rows import Board
 from speckfarm_server.errors import BadInput, NotFound, WrongState
 from speckfarm_server.prove.trial import Outcome, Trial
 
-QUEUE_TIMEOUT_S = 1800.0  # others' jobs run in between; a board out of service never comes
+QUEUE_TIMEOUT_S = 1800.0  # others' jobs run in between
 
 
 class NotRun(Exception):
@@ -49,6 +49,7 @@ class Bench:
 
     def run(self, trials: Sequence[Trial]) -> Run:
         """Queue all trials, wait for all; raises NotRun, Refused. Jobs left over are cancelled."""
+        self._check_service()
         jobs: list[Job] = []
         try:
             with _cancelled_on_error(jobs):
@@ -68,6 +69,15 @@ class Bench:
     def board_now(self) -> Board:
         """As the farm knows it after the jobs: its device may have been found since."""
         return next(each for each in self._farm.boards() if each.board == self.board.board)
+
+    def _check_service(self) -> None:
+        """A job for a board that is out of service would wait for nothing."""
+        board = self.board_now()
+        if not board.enabled:
+            raise NotRun(f"board {board.board} was drained meanwhile")
+        if board.health == "bad":
+            words = board.message or f"{board.faults} faults in a row"
+            raise NotRun(f"board {board.board} is in quarantine: {words}")
 
     def _queue(self, trial: Trial) -> Job:
         return self._farm.run(

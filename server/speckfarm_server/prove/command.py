@@ -10,7 +10,7 @@ from pathlib import Path
 
 from speckfarm.errors import SpeckfarmError
 from speckfarm_server.errors import BadInput, WrongState
-from speckfarm_server.prove.answer import not_told
+from speckfarm_server.prove.answer import Answer, not_told
 from speckfarm_server.prove.bench import Bench, NotRun, Refused, open_bench
 from speckfarm_server.prove.catalogue import EXPERIMENTS
 from speckfarm_server.prove.experiment import Experiment
@@ -35,7 +35,9 @@ def prove(folder: Path, board: str, *, out: Path, say: Callable[[str], None]) ->
     _check_folder(out)
     try:
         bench = open_bench(folder, board)
-        say(f"board {board} ({bench.board.kind} {bench.board.chip}), {len(EXPERIMENTS)} experiments")
+        say(
+            f"board {board} ({bench.board.kind} {bench.board.chip}), {len(EXPERIMENTS)} experiments"
+        )
         done = tuple(_told(_try(bench, each), say) for each in EXPERIMENTS)
         proof = _proof(bench, done)
     except SpeckfarmError as error:
@@ -51,6 +53,7 @@ def prove(folder: Path, board: str, *, out: Path, say: Callable[[str], None]) ->
 def _try(bench: Bench, experiment: Experiment) -> Done:
     began_s = time.monotonic()
     jobs: tuple[str, ...] = ()
+    answer: Answer | None
     try:
         run = bench.run(experiment.trials(bench.board.chip))
         jobs, answer, problem = run.jobs, experiment.judge(run.outcomes), ""

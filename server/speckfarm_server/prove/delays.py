@@ -31,11 +31,11 @@ from speckfarm_server.twin.assumptions import ASSUMPTIONS
 
 CORES = 9
 # An event makes 64 neurons of one place fire, which all go to the core that is measured. Its
-# kernel of 8 x 8 reaches 1, 16 or 64 places of 2 features, by where that place is.
-FAN = 64
+# kernel of 8 x 8 reaches 1, 16 or 64 places of 3 features, by where that place is.
+FAN, FEATURES = 64, 3
 SPIKES_EACH = 32  # arrivals per output of the measured core
-PLACE_OF_OPS = {2: 0, 32: 3, 128: 8}
-EVENTS_OF_OPS = {2: 128, 32: 64, 128: 32}
+PLACE_OF_OPS = {3: 0, 48: 3, 192: 8}
+EVENTS_OF_OPS = {3: 128, 48: 64, 192: 32}
 EVENT_GAP_US = 5  # 64 spikes in 5 us: more than any core is believed to serve
 SKIPPED = 2  # outputs before the queue is full
 
@@ -65,7 +65,7 @@ def measured_core(chip: str, number: int, *, others: int = -1) -> Configuration:
         monitor_enable=False,
         to=(number,),
     )
-    weights = np.full((2, FAN, 8, 8), others)
+    weights = np.full((FEATURES, FAN, 8, 8), others)
     weights[0, :, 0, 0] = 1
     counting = core(number, weights, size=(16, 16), threshold_high=SPIKES_EACH)
     return chain(chip, with_primer(fan), counting)

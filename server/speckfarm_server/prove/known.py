@@ -49,7 +49,7 @@ def judge_known_answer(outcomes: Sequence[Outcome]) -> Answer:
     """One trial: the shipped recordings, five times over."""
     classes = known_answer.CLASSES
     counted = [
-        np.bincount(of_layer(spikes, EXIT_LAYER)["feature"], minlength=classes)
+        np.bincount(of_layer(spikes, EXIT_LAYER)["feature"], minlength=classes)[:classes]
         for spikes in outcomes[0].spikes
     ]
     counts = np.array(counted).reshape(REPEATS, -1, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations, product
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from speckfarm_server.prove.trial import (
 )
 
 Neuron: TypeAlias = tuple[int, int, int]  # feature, y, x
+Key: TypeAlias = Callable[[Neuron], tuple[int, ...]]  # to sort neurons by
 GAP_US = 200
 # One event reaches 3 features on 3 x 3 places. 27 spikes an event and 1 in 32 passing: 27 and 32
 # have no common divisor, so in 32 events each place in the order passes exactly once.
@@ -81,20 +82,19 @@ def order_of(spikes: Events) -> list[Neuron]:
     return []
 
 
-def _orders() -> Iterator[tuple[str, object]]:
+def _orders() -> Iterator[tuple[str, Key]]:
+    """Along one axis after the other, each up or down; the twin's first."""
     axes = {"feature": 0, "y": 1, "x": 2}
     for names in permutations(("y", "x", "feature")):
-        for signs in product((1, -1), repeat=3):
-            words = [f"{n} {'ascending' if s > 0 else 'descending'}" for n, s in zip(names, signs)]
-            alike = {"ascending": 1, "descending": -1}
-            text = next(
-                (f"{', '.join(names)}, each {w}" for w, s in alike.items() if set(signs) == {s}),
-                ", ".join(words),
-            )
+        for words in product(("ascending", "descending"), repeat=3):
+            text = ", ".join(f"{name} {word}" for name, word in zip(names, words, strict=True))
+            if len(set(words)) == 1:
+                text = f"{', '.join(names)}, each {words[0]}"
+            signs = [1 if word == "ascending" else -1 for word in words]
             yield text, _key([axes[name] for name in names], signs)
 
 
-def _key(axes: Sequence[int], signs: Sequence[int]):  # type: ignore[no-untyped-def]
+def _key(axes: Sequence[int], signs: Sequence[int]) -> Key:
     return lambda neuron: tuple(s * neuron[axis] for axis, s in zip(axes, signs, strict=True))
 
 

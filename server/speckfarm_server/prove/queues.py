@@ -114,9 +114,7 @@ def judge_ramp(outcomes: Sequence[Outcome]) -> Answer:
     if len(grown_us) < len(RAMP_US):
         return not_told("nothing came out at some rates", figures)
     # Where events are lost the lags say nothing, but the core cannot keep up either.
-    growing = tuple(
-        gap for gap in RAMP_US if grown_us[str(gap)] > GROWN_US or lost[str(gap)] > 1
-    )
+    growing = tuple(gap for gap in RAMP_US if grown_us[str(gap)] > GROWN_US or lost[str(gap)] > 1)
     steady = [gap for gap in RAMP_US if gap not in growing]
     as_assumed = growing == ASSUMED_GROWING_US and max(lost.values()) <= 1
     text = (

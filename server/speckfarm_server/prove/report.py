@@ -12,18 +12,18 @@ SIMULATED = (
     "This board is **simulated**: the page says that the command works and nothing about silicon."
 )
 REAL = (
-    "This board is a devkit. Before it, the way from the farm to a chip had only run on a double of "
-    "the vendor's library, so every line below is the first of its kind: where one surprises, "
-    "suspect the farm as well as the chip."
+    "This board is a devkit. When this farm was written, the way from it to a chip had only run on "
+    "a double of the vendor's library, never on hardware: where a line surprises, suspect the farm "
+    "as well as the chip."
 )
 LIMITS = """\
-- Kill bits, the congestion balancer, the camera layer, the noise filter, leaks on the slow clock and
-  the readout layer were not asked about.
+- Kill bits, the congestion balancer, the camera layer, the noise filter, leaks on the slow clock
+  and the readout layer were not asked about.
 - Results are sorted by time, so whether stamps come in order is not told.
-- Times are read off whole microseconds, over many spikes; `docs/explanation/proof.md` has each method
-  and its error.
-- Several rules were tried against what came out; a chip that follows none of them is "different" with
-  no rule named.
+- Times are read off whole microseconds, over many spikes; `docs/explanation/proof.md` has each
+  method and its error.
+- Rules were tried against what came out; a chip that follows none of them is "different" with no
+  rule named.
 """
 
 

@@ -68,10 +68,15 @@ def signature_of(spikes: Sequence[Events], *, gap_us: int) -> Signature:
 
 def compute(core: CoreConfiguration, trains: Sequence[Sequence[int]], rules: Rules) -> Signature:
     """What a core of one place makes of trains of input features."""
+    return tuple(_recordings(core, trains, rules))
+
+
+def _recordings(
+    core: CoreConfiguration, trains: Sequence[Sequence[int]], rules: Rules
+) -> Iterator[tuple[tuple[int, int], ...]]:
     count = core.output_shape[0]
     counters = _counters(core, rules, count)
     weights = core.weights[:, :, 0, 0].astype(int).T.tolist()
-    recordings = []
     for number, features in enumerate(trains):
         states = [0] * count
         if number and rules.decimator_cleared_by == "configure and state reset":
@@ -82,8 +87,7 @@ def compute(core: CoreConfiguration, trains: Sequence[Sequence[int]], rules: Rul
                 states[neuron], fired = _update(core, states[neuron] + weight, rules)
                 passing = sum(_passes(core, counters, neuron, rules) for _ in range(fired))
                 spikes += [(place, neuron)] * passing
-        recordings.append(tuple(spikes))
-    return tuple(recordings)
+        yield tuple(spikes)
 
 
 def fitting(
@@ -93,7 +97,12 @@ def fitting(
     varied: Sequence[str],
 ) -> list[Rules]:
     """The rules, some of them varied, that give what was found."""
-    return [rules for rules in variations(varied) if compute(core, trains, rules) == found]
+
+    def fits(rules: Rules) -> bool:
+        pairs = zip(_recordings(core, trains, rules), found, strict=True)
+        return all(computed == came_out for computed, came_out in pairs)  # up to the first unlike
+
+    return [rules for rules in variations(varied) if fits(rules)]
 
 
 def variations(varied: Sequence[str]) -> Iterator[Rules]:
@@ -140,9 +149,7 @@ def outcome_signature(outcome: Outcome, layer: int, *, gap_us: int) -> Signature
 
 
 def _places_and_features(spikes: Events, gap_us: int) -> tuple[tuple[int, int], ...]:
-    pairs = zip(
-        places(spikes, gap_us=gap_us).tolist(), spikes["feature"].tolist(), strict=True
-    )
+    pairs = zip(places(spikes, gap_us=gap_us).tolist(), spikes["feature"].tolist(), strict=True)
     return tuple(sorted((place, feature) for place, feature in pairs if place >= 0))
 
 

@@ -52,12 +52,12 @@ def judge_stamps(outcomes: Sequence[Outcome]) -> Answer:
         "drift_us_per_s": drift_us_per_s,
     }
     words = (
-        f"lag {lags_us.mean():.2f} us, jitter {jitter_us:g} us, {moved_us:.2g} us from recording to "
-        f"recording, {drift_us_per_s:g} us per s"
+        f"lag {lags_us.mean():.2f} us, jitter {jitter_us:g} us, {moved_us:.2g} us from recording "
+        f"to recording, {drift_us_per_s:g} us per s"
     )
     if lags_us.min() < 0:
         words += "; spikes carry stamps before those of their events"
-    is_exact = 0 <= lags_us.min() and lags_us.max() <= LARGEST_LAG_US
+    is_exact = lags_us.min() >= 0 and lags_us.max() <= LARGEST_LAG_US
     is_steady = max(jitter_us, moved_us, abs(drift_us_per_s)) <= SMALL_US
     return Answer(
         verdict=verdict_of(as_assumed=bool(is_exact and is_steady)), found=words, figures=figures
@@ -73,9 +73,7 @@ def _lags_us(spikes: Events) -> list[int]:
 def _power_trials(chip: str) -> list[Trial]:
     """A second of two events, and one of 40,000 that reach 128 neurons each."""
     weights = np.full((2, 1, 8, 8), 1)
-    configuration = chain(
-        chip, with_primer(core(4, weights, size=(16, 16), threshold_high=32767))
-    )
+    configuration = chain(chip, with_primer(core(4, weights, size=(16, 16), threshold_high=32767)))
     idle = events([PRIMER_US, BUSY_US], [1, 1])
     times_us = np.arange(PRIMER_US, BUSY_US, BUSY_GAP_US)
     busy = events(times_us, 0, y=8, x=8)
@@ -98,10 +96,8 @@ def judge_power(outcomes: Sequence[Outcome]) -> Answer:
         for rail, watts in busy.items()
     ]
     figures["busy_more_w"] = {rail: watts - idle.get(rail, 0.0) for rail, watts in busy.items()}
-    # The twin has no power: there is nothing to differ from.
-    return Answer(
-        verdict=Verdict.AS_ASSUMED, found=f"idle -> busy: {', '.join(words)}", figures=figures
-    )
+    text = f"idle -> busy: {', '.join(words)}; the twin assumes nothing of it"
+    return Answer(verdict=Verdict.AS_ASSUMED, found=text, figures=figures)
 
 
 EXPERIMENTS = (

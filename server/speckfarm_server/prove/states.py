@@ -95,9 +95,7 @@ def initial_state() -> Int16Array:
 
 
 def _map(chip: str, state: Int16Array | None) -> Configuration:
-    made = core(
-        3, [[1], [1]], size=(HEIGHT, WIDTH), threshold_high=THRESHOLD, return_to_zero=True
-    )
+    made = core(3, [[1], [1]], size=(HEIGHT, WIDTH), threshold_high=THRESHOLD, return_to_zero=True)
     made = replace(with_primer(made), initial_state=state)
     return chain(chip, made)
 
@@ -108,9 +106,7 @@ def _maps_trial(chip: str, state: Int16Array | None = None) -> Trial:
     times_us = FIRST_US + GAP_US * np.arange(len(y))
     recording = np.concatenate([events([PRIMER_US], 1), events(times_us, y=y, x=x)])
     state = initial_state() if state is None else state
-    return Trial(
-        name="maps", configuration=_map(chip, state), recordings=(recording,) * 2
-    )
+    return Trial(name="maps", configuration=_map(chip, state), recordings=(recording,) * 2)
 
 
 def judge_maps(outcomes: Sequence[Outcome]) -> Answer:
@@ -120,7 +116,7 @@ def judge_maps(outcomes: Sequence[Outcome]) -> Answer:
     if not found[0]:
         return not_told("nothing came out", figures)
     for fires in (">=", ">"):
-        assumptions = replace(ASSUMPTIONS, fires=fires)  # type: ignore[arg-type]
+        assumptions = replace(ASSUMPTIONS, fires=fires)
         held = _predicted(assumptions, initial_state())
         zero = _predicted(assumptions, np.zeros_like(initial_state()))
         known = {(held, held): HELD, (held, zero): NOT_AGAIN, (zero, zero): NEVER}
@@ -157,7 +153,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="maps",
-        question="Do neurons of a non-square map answer where they should, before and after a reset?",
+        question="Do neurons of a non-square map answer where they should, also after a reset?",
         settles="open question 6: `initial_state`, addresses of neurons",
         trials=lambda chip: [_maps_trial(chip)],
         judge=judge_maps,

@@ -84,7 +84,8 @@ def places(spikes: Events, *, gap_us: int) -> NDArray[np.int64]:
 
 def of_layer(spikes: Events, layer: int) -> Events:
     """Those of one layer."""
-    return spikes[spikes["layer"] == layer]
+    kept: Events = spikes[spikes["layer"] == layer]
+    return kept
 
 
 def predict(trial: Trial, assumptions: Assumptions = ASSUMPTIONS) -> Outcome:
