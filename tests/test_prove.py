@@ -1,4 +1,4 @@
-"""Experiments of the proof: each judge with the twin as it is, and with a chip that is otherwise."""
+"""Experiments of the proof: each judge with the twin as it is, and with chips that are not."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def by_rules(name: str, rules: Rules) -> Answer:
 def test_another_rule_of_a_neuron_is_recognised(
     experiment: str, rule: str, value: str, fires: str
 ) -> None:
-    answer = by_rules(experiment, replace(TWINS, **{"fires": fires, rule: value}))
+    answer = by_rules(experiment, replace(TWINS, **{"fires": fires, rule: value}))  # type: ignore[arg-type]
 
     assert answer.verdict is Verdict.DIFFERENT
     assert f"{rule}: {value}" in answer.found
@@ -332,7 +332,7 @@ def test_the_delays_of_a_core_are_found_back(fixed_ns: int, pipe_ns: int) -> Non
     assert answer.sets["rate_factors"] == [1.0] * 9
 
 
-@pytest.mark.parametrize(("core", "factor"), zip(range(9), [0.2, 0.9, 1.5] * 3, strict=True))
+@pytest.mark.parametrize(("core", "factor"), [*enumerate([0.2, 0.9, 1.5] * 3)])
 def test_the_rate_of_each_core_is_found_back_and_the_others_left(core: int, factor: float) -> None:
     factors = tuple(factor if number == core else 1.0 for number in range(9))
 
