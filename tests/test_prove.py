@@ -18,12 +18,12 @@ from speckfarm_server.check_vendor import check_configuration
 from speckfarm_server.chip import CHIPS, DECIMATOR_CODES
 from speckfarm_server.configuration import CoreConfiguration
 from speckfarm_server.errors import BadInput
-from speckfarm_server.prove import arithmetic, decimators, delays, order, states
+from speckfarm_server.prove import arithmetic, decimators, delays, order, senses, states
 from speckfarm_server.prove.answer import Answer, Verdict
 from speckfarm_server.prove.catalogue import EXPERIMENTS
 from speckfarm_server.prove.experiment import Experiment
 from speckfarm_server.prove.rules import TWINS, Rules, Signature, compute, outcome_signature
-from speckfarm_server.prove.trial import FIRST_US, Outcome, Trial, predict
+from speckfarm_server.prove.trial import FIRST_US, Outcome, Trial, predict, set_back
 from speckfarm_server.settings import Settings
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 
@@ -518,6 +518,27 @@ def test_stamps_far_from_their_events_are_different(shift_us: int, words: str) -
 
     assert answer.verdict is Verdict.DIFFERENT
     assert words in answer.found
+
+
+@pytest.mark.parametrize("offset_us", [-700, 40, 5000])
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.name)
+def test_a_clock_that_is_off_is_set_right_by_what_stamps_told(
+    experiment: Experiment, offset_us: int
+) -> None:
+    def board(each: Experiment) -> list[Outcome]:
+        outcomes = [predict(trial) for trial in each.trials("speck2f")]
+        for outcome in outcomes:
+            for spikes in outcome.spikes:
+                spikes["t"] += offset_us
+        return outcomes
+
+    told = senses.offset_us(BY_NAME["stamps"].judge(board(BY_NAME["stamps"])))
+    answer = experiment.judge([set_back(outcome, told) for outcome in board(experiment)])
+
+    assert told == offset_us
+    assert answer.verdict is (
+        Verdict.NOT_TOLD if experiment.name == "power" else Verdict.AS_ASSUMED
+    )
 
 
 def test_clocks_that_run_apart_are_different() -> None:

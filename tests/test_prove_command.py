@@ -198,13 +198,16 @@ def test_what_a_devkit_does_otherwise_comes_through_samna(
 def test_a_devkit_is_proved_with_one_command(
     devkit: Callable[..., FarmProcess], tmp_path: Path
 ) -> None:
-    server = devkit(offset_us=7, jitter_us=1, serial="A1")
+    server = devkit(offset_us=300, jitter_us=1, serial="A1")
 
     done = prove(server, "speck-0", tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     proof = proof_in(tmp_path, "speck-0")
-    assert {each["verdict"] for each in proof["experiments"].values()} == {"as assumed"}
+    verdicts = {name: each["verdict"] for name, each in proof["experiments"].items()}
+    assert verdicts.pop("stamps") == "different"  # and no other experiment is misled by it
+    assert set(verdicts.values()) == {"as assumed"}
+    assert proof["experiments"]["delays"]["figures"]["offset_us"] == pytest.approx(300, abs=1)
     assert proof["device"]["serial"] == "A1"
     assert proof["kind"] == "real"
     [report] = tmp_path.glob("PROOF-speck-0-*.md")

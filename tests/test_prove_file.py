@@ -161,7 +161,9 @@ def test_an_experiment_that_could_not_run_is_no_answer() -> None:
     assert "| **could not run** | the job / failed [REASON] |" in page
     assert "| serial | (empty) |" in page
     assert "1 could not run" in page
-    assert json.loads(as_json(proof))["experiments"]["first event"]["verdict"] == "could not run"
+    assert (
+        json.loads(as_json(proof))["experiments"][EXPERIMENTS[1].name]["verdict"] == "could not run"
+    )
 
 
 def test_names_of_files_stay_in_their_folder() -> None:

@@ -1,4 +1,7 @@
-"""All experiments, in the order in which they run: the risky one last."""
+"""All experiments, in the order in which they run.
+
+Stamps come before whatever is read off them; the risky one is the last.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from speckfarm_server.prove import (
 
 EXPERIMENTS = (
     *known.EXPERIMENTS,
-    *states.EXPERIMENTS,
     *senses.EXPERIMENTS,
+    *states.EXPERIMENTS,
     *arithmetic.EXPERIMENTS,
     *decimators.EXPERIMENTS,
     *order.EXPERIMENTS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,8 @@ from speckfarm_server.prove.proof import (
     write_whole,
 )
 from speckfarm_server.prove.report import as_page
+from speckfarm_server.prove.senses import STAMPS, offset_us
+from speckfarm_server.prove.trial import set_back
 
 
 def prove(folder: Path, board: str, *, out: Path, say: Callable[[str], None]) -> bool:
@@ -38,25 +40,34 @@ def prove(folder: Path, board: str, *, out: Path, say: Callable[[str], None]) ->
         say(
             f"board {board} ({bench.board.kind} {bench.board.chip}), {len(EXPERIMENTS)} experiments"
         )
-        done = tuple(_told(_try(bench, each), say) for each in EXPERIMENTS)
-        proof = _proof(bench, done)
+        proof = _proof(bench, tuple(_run_all(bench, say)))
     except SpeckfarmError as error:
         text = f"The farm did not go on: {error.message} [{error.reason}]. Nothing was written"
         raise WrongState("FARM_LOST", text, board=board) from error
     for name, text in zip(file_names(proof), (as_page(proof), as_json(proof)), strict=True):
         write_whole(out / name, text)
         say(f"written: {out / name}")
-    say(", ".join(f"{count} {word}" for word, count in tally(done).items()))
+    say(", ".join(f"{count} {word}" for word, count in tally(proof.done).items()))
     return proof.is_whole
 
 
-def _try(bench: Bench, experiment: Experiment) -> Done:
+def _run_all(bench: Bench, say: Callable[[str], None]) -> Iterator[Done]:
+    behind_us = 0  # the board's stamps, once they were asked for
+    for experiment in EXPERIMENTS:
+        done = _try(bench, experiment, behind_us)
+        if experiment.name == STAMPS and done.answer is not None:
+            behind_us = offset_us(done.answer)
+        yield _told(done, say)
+
+
+def _try(bench: Bench, experiment: Experiment, behind_us: int) -> Done:
     began_s = time.monotonic()
     jobs: tuple[str, ...] = ()
     answer: Answer | None
     try:
         run = bench.run(experiment.trials(bench.board.chip))
-        jobs, answer, problem = run.jobs, experiment.judge(run.outcomes), ""
+        outcomes = [set_back(each, behind_us) for each in run.outcomes]
+        jobs, answer, problem = run.jobs, experiment.judge(outcomes), ""
     except Refused as refusal:
         answer, problem = not_told(f"refused before it ran: {refusal}"), ""
     except NotRun as failure:

@@ -115,6 +115,52 @@ def _trials(chip: str) -> list[Trial]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the trials say; None where they do not."""
+
+    known: Mapping[int, Service]  # of each core
+    zeros: Service | None  # of core 4 with weights of 0
+    pipe_ns: float | None
+    offset_us: float | None  # of the board's stamps
+
+    @property
+    def fixed_ns(self) -> float:
+        """Of all cores: the twin has one for all."""
+        return float(np.median([each.fixed_ns for each in self.known.values()]))
+
+    @property
+    def sets(self) -> dict[str, object]:
+        """Assumptions; what is near the twin's is the twin's."""
+        table = find_chip("speck2f").cores  # speck2e has the same
+        rates = [1e9 / self.known[n].op_ns for n in range(CORES)]
+        factors = [rate / table[n].synops_per_s for n, rate in enumerate(rates)]
+        found: dict[str, object] = {
+            "fixed_ns": _settle(self.fixed_ns, ASSUMPTIONS.fixed_ns, NEAR_FIXED_NS),
+            "rate_factors": [1.0 if abs(f - 1) <= NEAR_RATE else round(f, 4) for f in factors],
+        }
+        if self.pipe_ns is not None:
+            found["pipe_ns"] = _settle(self.pipe_ns, ASSUMPTIONS.pipe_ns, NEAR_PIPE_NS)
+        if self.zeros is not None:
+            costs = self.zeros.op_ns > 0.5 * self.known[4].op_ns
+            found["zero_weights"] = ASSUMPTIONS.zero_weights if costs else "cost nothing"
+        return found
+
+    @property
+    def words(self) -> str:
+        """For the report."""
+        rates = ", ".join(f"{1e3 / each.op_ns:.1f}" for each in self.known.values())
+        words = [f"{self.fixed_ns:.0f} ns before the first neuron"]
+        words.append(f"million SynOps/s by core: {rates}")
+        if self.pipe_ns is None:
+            words.append("chains did not answer each event once, so core to core is not told")
+        else:
+            words.append(f"{self.pipe_ns:.0f} ns from core to core, board {self.offset_us} us more")
+        if "zero_weights" in self.sets:
+            words.append(f"weights of 0 {self.sets['zero_weights']}")
+        return "; ".join(words)
+
+
 def judge_delays(outcomes: Sequence[Outcome]) -> Answer:
     """Trials: each core, core 4 with weights of 0, chains."""
     services = [_service(outcome) for outcome in outcomes[:CORES]]
@@ -122,61 +168,38 @@ def judge_delays(outcomes: Sequence[Outcome]) -> Answer:
     if len(known) < CORES:
         silent = ", ".join(str(number) for number in range(CORES) if number not in known)
         return not_told(f"cores {silent} gave too few spikes to tell their rate")
-    fixed_ns = float(np.median([each.fixed_ns for each in known.values()]))
-    lags_us = [_mean_lag_us(each.spikes[0], known[2].op_ns) for each in outcomes[-len(LENGTHS) :]]
+    chains = outcomes[-len(LENGTHS) :]
+    lags_us = [_mean_lag_us(each.spikes[0], known[2].op_ns) for each in chains]
+    pipe_ns = _pipe_ns(known, lags_us)
+    measured = Measured(
+        known=known,
+        zeros=_service(outcomes[CORES]),
+        pipe_ns=pipe_ns,
+        offset_us=_offset_us(known[2], lags_us[0], pipe_ns, chains[0].shifted_us),
+    )
     figures = {
         "fixed_ns_of_core": [round(each.fixed_ns, 1) for each in known.values()],
         "synops_per_s_of_core": [round(1e9 / each.op_ns) for each in known.values()],
         "services_ns_of_core": [_services_ns(outcome) for outcome in outcomes[:CORES]],
         "services_ns_of_core_4_with_zero_weights": _services_ns(outcomes[CORES]),
         "lag_us_of_chain": dict(zip(map(str, LENGTHS), lags_us, strict=True)),
+        "pipe_ns": pipe_ns,
+        "offset_us": measured.offset_us,
     }
-    return _answer(known, fixed_ns, lags_us, figures, zeros=_service(outcomes[CORES]))
-
-
-def _answer(
-    known: Mapping[int, Service],
-    fixed_ns: float,
-    lags_us: Sequence[float | None],
-    figures: dict[str, object],
-    *,
-    zeros: Service | None,
-) -> Answer:
-    table = find_chip("speck2f").cores
-    factors = [1e9 / known[n].op_ns / table[n].synops_per_s for n in range(CORES)]
-    sets: dict[str, object] = {
-        "fixed_ns": _settle(fixed_ns, ASSUMPTIONS.fixed_ns, NEAR_FIXED_NS),
-        "rate_factors": [1.0 if abs(f - 1) <= NEAR_RATE else round(f, 4) for f in factors],
-    }
-    words = [f"{fixed_ns:.0f} ns before the first neuron"]
-    rates = [1e9 / known[n].op_ns / 1e6 for n in range(CORES)]
-    words.append(f"million SynOps/s by core: {', '.join(f'{rate:.1f}' for rate in rates)}")
-    pipe_ns = _pipe_ns(known, lags_us)
-    if pipe_ns is not None and lags_us[0] is not None:
-        sets["pipe_ns"] = _settle(pipe_ns, ASSUMPTIONS.pipe_ns, NEAR_PIPE_NS)
-        first_ns = known[2].fixed_ns + known[2].op_ns + pipe_ns
-        figures["pipe_ns"] = round(pipe_ns, 1)
-        figures["offset_us"] = round(lags_us[0] - first_ns / 1e3, 3)
-        words.append(f"{pipe_ns:.0f} ns from core to core, board {figures['offset_us']} us more")
-    else:
-        words.append("chains did not answer each event once, so core to core is not told")
-    if zeros is not None:
-        costs = zeros.op_ns > 0.5 * known[4].op_ns
-        sets["zero_weights"] = ZEROS_COST if costs else "cost nothing"
-        words.append(f"weights of 0 {sets['zero_weights']}")
-    assumed = {
-        "fixed_ns": ASSUMPTIONS.fixed_ns,
-        "pipe_ns": ASSUMPTIONS.pipe_ns,
-        "rate_factors": list(ASSUMPTIONS.rate_factors),
-        "zero_weights": ZEROS_COST,
-    }
-    alike = all(value == assumed[name] for name, value in sets.items())
+    found = measured.sets
+    as_assumed = all(value == _assumed(name) for name, value in found.items())
     return Answer(
-        verdict=verdict_of(as_assumed=alike), found="; ".join(words), figures=figures, sets=sets
+        verdict=verdict_of(as_assumed=as_assumed),
+        found=measured.words,
+        figures=figures,
+        sets=found,
     )
 
 
-ZEROS_COST = ASSUMPTIONS.zero_weights
+def _assumed(name: str) -> object:
+    """As JSON has it."""
+    value = getattr(ASSUMPTIONS, name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _service(outcome: Outcome) -> Service | None:
@@ -217,7 +240,17 @@ def _pipe_ns(known: Mapping[int, Service], lags_us: Sequence[float | None]) -> f
         return None
     more = range(3, 2 + LENGTHS[-1])
     served_ns = sum(known[number].fixed_ns + known[number].op_ns for number in more)
-    return ((last_us - first_us) * 1e3 - served_ns) / len(more)
+    return round(((last_us - first_us) * 1e3 - served_ns) / len(more), 1)
+
+
+def _offset_us(
+    first: Service, lag_us: float | None, pipe_ns: float | None, shifted_us: int
+) -> float | None:
+    """What a spike's stamp has beyond the time that it took through the first core."""
+    if lag_us is None or pipe_ns is None:
+        return None
+    took_us = (first.fixed_ns + first.op_ns + pipe_ns) / 1e3
+    return round(lag_us - took_us + shifted_us, 3)
 
 
 def _settle(found: float, assumed: int, near: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -54,6 +54,7 @@ class Outcome:
     was_configured: bool = True  # for this job; False: the board held the configuration
     power_w: Mapping[str, float] = field(default_factory=dict)  # by rail
     first_event: str = "keep"  # how the board was driven
+    shifted_us: int = 0  # by which stamps were set back: the board's offset
 
 
 def events(
@@ -80,6 +81,14 @@ def places(spikes: Events, *, gap_us: int) -> NDArray[np.int64]:
     since_us = spikes["t"] - FIRST_US + min(EARLY_US, gap_us // 4)
     numbers: NDArray[np.int64] = since_us // gap_us
     return numbers
+
+
+def set_back(outcome: Outcome, offset_us: int) -> Outcome:
+    """The outcome as if the board's stamps had no offset."""
+    spikes = tuple(each.copy() for each in outcome.spikes)
+    for each in spikes:
+        each["t"] -= offset_us
+    return replace(outcome, spikes=spikes, shifted_us=offset_us)
 
 
 def of_layer(spikes: Events, layer: int) -> Events:
