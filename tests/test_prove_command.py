@@ -172,6 +172,7 @@ def devkit(
     return make
 
 
+@pytest.mark.slow
 def test_what_a_devkit_does_otherwise_comes_through_samna(
     devkit: Callable[..., FarmProcess],
 ) -> None:
