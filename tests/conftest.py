@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.double_world import World
 from tests.farm_process import TWINS, FarmProcess
 
 # How long an example takes says something about the machine, not about the code.
@@ -51,10 +52,26 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmProcess]:
-    """One server with two simulated boards for all tests that leave it as it was."""
-    process = FarmProcess(tmp_path_factory.mktemp("shared-server") / "data").start()
-    yield process
-    process.stop()
+    """One server with two boards for all tests that leave it as it was.
+
+    They are simulated; with SPECKFARM_TEST_BOARDS=double they are devkits on the double of samna.
+    """
+    toml = TWINS
+    with pytest.MonkeyPatch.context() as patched:
+        if os.environ.get("SPECKFARM_TEST_BOARDS") == "double":
+            toml = _devkits(World(tmp_path_factory.mktemp("usb")), patched)
+        process = FarmProcess(tmp_path_factory.mktemp("shared-server") / "data", toml).start()
+        yield process
+        process.stop()
+
+
+def _devkits(world: World, patched: pytest.MonkeyPatch) -> str:
+    ports = {"twin-0": "2-1.3", "twin-1": "2-1.4"}
+    for number, port in enumerate(ports.values()):
+        world.plug(port, address=9 + number)
+    for name, value in world.env.items():
+        patched.setenv(name, value)
+    return world.farm_toml(ports)
 
 
 @pytest.fixture
