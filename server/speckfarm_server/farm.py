@@ -25,7 +25,15 @@ from speckfarm_server.errors import (
     Unavailable,
     WrongState,
 )
-from speckfarm_server.job import ACTIVE, FINAL, BoardKind, JobSpec, JobState, JobStatus
+from speckfarm_server.job import (
+    ACTIVE,
+    FINAL,
+    BoardKind,
+    JobSpec,
+    JobState,
+    JobStatus,
+    default_run_us,
+)
 from speckfarm_server.job_result import JobResult
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, first_event, first_row, now_us
@@ -36,10 +44,6 @@ from speckfarm_server.store.steps import Request, event_row
 from speckfarm_server.store.store import Store
 from speckfarm_server.store.writer import Row
 
-# Default run time: a fixed part, plus the recordings' length times a factor. A simulated board may
-# be far slower than the chip; a real one is not.
-RUN_BASE_US = 30_000_000
-RUN_FACTOR = {BoardKind.REAL: 3, BoardKind.SIMULATED: 300}
 _RANDOM = random.Random()  # seeded by the operating system; names need not be secret
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32
 
@@ -111,7 +115,7 @@ class Farm:
             configuration=report.configuration.digest,
             created_us=now_us(),
             queue_deadline_us=now_us() + self._queue_time_us(order),
-            run_timeout_us=_run_time_us(order, kind, duration_us),
+            run_timeout_us=_run_time_us(order, default_run_us(kind, count, duration_us)),
             keep_lags=order.keep_lags,
             benchmark=order.benchmark,
             point=order.point,
@@ -294,7 +298,5 @@ def _already_final(status: JobStatus, state: JobState) -> JobStatus:
     raise WrongState("JOB_ALREADY_FINAL", text, job=status.spec.id, state=state.value)
 
 
-def _run_time_us(order: Order, kind: BoardKind, duration_us: int) -> int:
-    if order.run_timeout_s is not None:
-        return int(order.run_timeout_s * 1e6)
-    return RUN_BASE_US + RUN_FACTOR[kind] * duration_us
+def _run_time_us(order: Order, default_us: int) -> int:
+    return default_us if order.run_timeout_s is None else int(order.run_timeout_s * 1e6)
