@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speckfarm_server.job import ACTIVE, FINAL, MAY_FOLLOW, BoardKind, JobState, default_run_us
+from speckfarm_server.job import ACTIVE, FINAL, MAY_FOLLOW, BoardKind, JobState, run_time_us
 from tests.test_store import live, spec
 
 
@@ -48,6 +48,6 @@ def test_what_is_not_published_is_not_seen() -> None:
 
 
 def test_many_short_recordings_have_time_on_a_real_board() -> None:
-    seconds = {kind: default_run_us(kind, 10_000, 1_000_000) / 1e6 for kind in BoardKind}
+    seconds = {kind: run_time_us(kind, 10_000, 1_000_000) / 1e6 for kind in BoardKind}
 
     assert seconds == {BoardKind.REAL: 30_033, BoardKind.SIMULATED: 330}

@@ -32,7 +32,7 @@ from speckfarm_server.job import (
     JobSpec,
     JobState,
     JobStatus,
-    default_run_us,
+    run_time_us,
 )
 from speckfarm_server.job_result import JobResult
 from speckfarm_server.library import Library
@@ -115,7 +115,7 @@ class Farm:
             configuration=report.configuration.digest,
             created_us=now_us(),
             queue_deadline_us=now_us() + self._queue_time_us(order),
-            run_timeout_us=_run_time_us(order, default_run_us(kind, count, duration_us)),
+            run_timeout_us=_attempt_us(order, run_time_us(kind, count, duration_us)),
             keep_lags=order.keep_lags,
             benchmark=order.benchmark,
             point=order.point,
@@ -298,5 +298,5 @@ def _already_final(status: JobStatus, state: JobState) -> JobStatus:
     raise WrongState("JOB_ALREADY_FINAL", text, job=status.spec.id, state=state.value)
 
 
-def _run_time_us(order: Order, default_us: int) -> int:
+def _attempt_us(order: Order, default_us: int) -> int:
     return default_us if order.run_timeout_s is None else int(order.run_timeout_s * 1e6)
