@@ -25,15 +25,7 @@ from speckfarm_server.errors import (
     Unavailable,
     WrongState,
 )
-from speckfarm_server.job import (
-    ACTIVE,
-    FINAL,
-    BoardKind,
-    JobSpec,
-    JobState,
-    JobStatus,
-    run_time_us,
-)
+from speckfarm_server.job import ACTIVE, FINAL, BoardKind, JobSpec, JobState, JobStatus, run_time_us
 from speckfarm_server.job_result import JobResult
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, first_event, first_row, now_us
