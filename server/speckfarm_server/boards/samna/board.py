@@ -27,7 +27,6 @@ from speckfarm_server.boards.samna.library import load_library
 from speckfarm_server.boards.samna.link import Link
 from speckfarm_server.boards.samna.names import Name, names_of
 from speckfarm_server.boards.samna.neurons import (
-    CoreStates,
     Mark,
     marked,
     marks_of,
@@ -58,7 +57,7 @@ class SamnaBoard:
         self._forms = EventForms(library, options["chip"])
         self._configuration: Configuration | None = None
         self._marks: tuple[Mark, ...] = ()
-        self._states: tuple[CoreStates, ...] = ()
+        self._resets: list[list[Any]] = []  # what a state reset writes, made once: they are many
         self._mark = FIRST_MARK
         self._is_fresh = False  # nothing has entered since the neurons were written
         self._run: Run | None = None
@@ -87,7 +86,11 @@ class SamnaBoard:
         self._settle()
         self._configuration = None
         self._link.set_slow_clock(None)  # leaks would wash the marks away
-        self._marks, self._states = marks_of(configuration), states_of(configuration)
+        self._marks = marks_of(configuration)
+        self._resets = [
+            self._forms.write_neurons(each.core, each.addresses, each.states)
+            for each in states_of(configuration)
+        ]
         self._mark = next_mark(self._mark)
         self._link.apply(marked(configuration, self._marks, self._mark))
         expected = {(mark.core, mark.address): self._mark for mark in self._marks}
@@ -111,8 +114,7 @@ class SamnaBoard:
         """
         self._settle()
         self._mark = next_mark(self._mark)
-        for states in self._states:
-            events = self._forms.write_neurons(states.core, states.addresses, states.states)
+        for events in self._resets:
             self._link.send(events)
         for goal in (lambda _: self._mark, lambda mark: mark.initial):
             self._write_marks({mark: goal(mark) for mark in self._marks})
