@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from speckfarm.events import PackedEvents
+from speckfarm.events import ECHO, PackedEvents
 from speckfarm_server.boards.board import Chunk, RunReport
-from speckfarm_server.configuration import Configuration
+from speckfarm_server.configuration import Configuration, DvsConfiguration
 from speckfarm_server.job_result import Ending, LayerActivity
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.twin import Twin
@@ -52,7 +52,8 @@ class HiddenBoard:
         outputs = self._twin.run(packed)
         outputs = outputs[self._rng.random(len(outputs)) >= self._lost]
         t_us = outputs["t_ns"] / 1000
-        self.lags_us.append(t_us - (packed >> np.uint64(28)).astype(float)[outputs["cause"]])
+        lags_us = t_us - (packed >> np.uint64(28)).astype(float)[outputs["cause"]]
+        self.lags_us.append(lags_us[outputs["layer"] != ECHO])
         self.held_back_us.append(self._twin.activity.held_back_us)
         yield Chunk(
             t_us=np.floor(t_us + self._offset_us + self._rng.uniform(-3, 3, len(t_us))),
@@ -91,6 +92,12 @@ def two_layers(*, monitor: bool = False) -> Configuration:
         threshold_high=600, threshold_low=-600,
     )  # fmt: skip
     return chip(first, second)
+
+
+def behind_camera(*, echo: bool) -> Configuration:
+    """The same behind the camera layer, which lets these events pass as they are."""
+    camera = DvsConfiguration(merge=True, cut=(15, 15), monitor_enable=echo, destinations=to(3))
+    return replace(two_layers(), input_shape=(2, 128, 128), inputs=(), dvs=camera)
 
 
 def events_at(t_us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> PackedEvents:
