@@ -305,22 +305,23 @@ def test_lags_are_closer_to_the_truth_with_an_echo(
 
     assert off_us[True] < off_us[False]
     assert errors_us[True] < errors_us[False]
-    assert off_us[True] <= errors_us[True]
+    assert off_us[True] <= errors_us[True] < 100  # us, where lags are up to a second
 
 
 def test_an_echo_makes_few_outputs_times_since_the_input(tmp_path: Path) -> None:
-    packed = steady(60, 200_000)
+    packed, configuration = steady(30, 200_000), behind_camera(echo=True)
+    quick = replace(configuration.cores[0], threshold_high=300)
+    configuration = replace(configuration, cores=(quick, configuration.cores[1]))
     board = HiddenBoard(hidden(1.0), offset_us=50_000.0, lost=0.0)
 
-    outcome = attempt(board, tmp_path, behind_camera(echo=True), packed)
+    outcome = attempt(board, tmp_path, configuration, packed)
 
-    exact = attempt(SimulatedBoard(), tmp_path, behind_camera(echo=True), packed)
+    exact = attempt(SimulatedBoard(), tmp_path, configuration, packed)
     [found], [known] = outcome.recordings, exact.recordings
     assert 0 < known.lags[0].latency.n < 9
     assert found.lags[0].latency.n == 0
-    assert found.lags[0].latency.first_output_us == pytest.approx(
-        known.lags[0].latency.first_output_us, abs=5
-    )
+    first_us, known_us = (each.lags[0].latency.first_output_us for each in (found, known))
+    assert first_us == pytest.approx(known_us, abs=5)
 
 
 def clock_of(

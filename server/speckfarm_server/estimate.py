@@ -125,7 +125,6 @@ def track(
     low, high = _stretch(curve_us)
     mine = slice(low, high + 1)
     bottleneck = find_bottleneck(demand, pairs.event[mine], (pairs.cause_us + curve_us)[mine])
-    growth = None if is_level else bottleneck
     return Track(
         layer=layer,
         event=pairs.event,
@@ -134,7 +133,14 @@ def track(
         doubt_us=pairs.doubt_us,
         noise_us=noise_us,
         unsure_us=_error(pairs, curve_us - floor_us, bottleneck, noise_us),
-        clock=_guess(layer, demand, event=pairs.event, curve_us=curve_us, growth=growth),
+        clock=_guess(
+            layer,
+            demand,
+            event=pairs.event,
+            curve_us=curve_us,
+            bottleneck=bottleneck,
+            is_level=is_level,
+        ),
         steps_us=tuple(map(float, steps_us[steps_us != 0])),
         low=low,
         high=high,
@@ -149,7 +155,7 @@ def _error(pairs: Pairs, above_us: FloatArray, bottleneck: Bottleneck, noise_us:
     open_us = float(np.quantile(pairs.doubt_us, 0.9)) + 2 * noise_us + STAMP_US
     if not bottleneck.fits:
         return open_us + float(np.quantile(above_us, 0.9))
-    return open_us + (UNSURE_RISE + bottleneck.misfit) * float(above_us.max())
+    return open_us + bottleneck.misfit * float(above_us.max())
 
 
 def _floor(curve_us: FloatArray, noise_us: float) -> tuple[float, bool]:
@@ -171,20 +177,25 @@ def _guess(
     *,
     event: FloatArray,
     curve_us: FloatArray,
-    growth: Bottleneck | None,
+    bottleneck: Bottleneck,
+    is_level: bool,
 ) -> Offset:
     """What the quickest outputs tell: they took half of what idle cores take for a spike.
 
-    `growth` is that of the lags if they have no level: then the first output had waited already.
+    Unless lags have a level, the first output had to wait already, as they grew later.
     """
-    floor_us, transit_us = float(curve_us.min()), _transit(layer, demand)
-    if growth is None:
-        return Offset(ahead_us=floor_us - transit_us, error_us=transit_us)
-    waited_us = _waited(event[np.argmin(curve_us)], growth, demand)
-    unseen = float(event[0] / demand.event[-1])  # events before the first output
-    _, high = _stretch(curve_us)
-    unsure_us = UNSURE_WAIT * waited_us + unseen / 2 * float(curve_us[high] - floor_us)
-    return Offset(ahead_us=floor_us - waited_us - transit_us, error_us=transit_us + unsure_us)
+    above_us = curve_us - curve_us.min()
+    ahead_us = float(curve_us.min()) - _transit(layer, demand)
+    error_us = _transit(layer, demand)
+    if bottleneck.fits:
+        error_us += UNSURE_RISE * float(above_us.max())
+    if not is_level:
+        waited_us = _waited(event[np.argmin(curve_us)], bottleneck, demand)
+        unseen = float(event[0] / demand.event[-1])  # events before the first output
+        _, high = _stretch(curve_us)
+        ahead_us -= waited_us
+        error_us += UNSURE_WAIT * waited_us + unseen / 2 * float(above_us[high])
+    return Offset(ahead_us=ahead_us, error_us=error_us)
 
 
 def _waited(event: float, bottleneck: Bottleneck, demand: Demand) -> float:
