@@ -36,7 +36,7 @@ from tests.hidden_board import HiddenBoard, behind_camera, hidden, steady, two_l
 from tests.networks import conv, digits_network, network
 from tests.twin_builders import chip, core, run_cut, to
 
-WHOLE = {"crop": (0, 0, 34, 34)}  # of the digits: all their events pass as they are
+WHOLE: dict[str, Any] = {"crop": (0, 0, 34, 34)}  # of the digits: all their events pass as they are
 OFFSET_US = 321.0
 # All that the layer does; on speck2f, which pools first: origin and cut are pooled pixels.
 CAMERA = DvsConfiguration(
@@ -294,14 +294,15 @@ def test_lags_are_closer_to_the_truth_with_an_echo(
     tmp_path: Path, rate: float, events: int
 ) -> None:
     packed = steady(events, 200_000)
-    off_us, errors_us = {}, {}
+    off_us: dict[bool, float] = {}
+    errors_us: dict[bool, float] = {}
 
     for echo in (False, True):
         board = HiddenBoard(hidden(rate), offset_us=OFFSET_US)
         outcome = attempt(board, tmp_path, behind_camera(echo=echo), packed)
         lags_us = np.frombuffer(outcome.lags, "<f8")
-        off_us[echo] = abs(np.median(lags_us) - np.median(board.lags_us[0]))
-        errors_us[echo] = outcome.recordings[0].lags[0].latency.error_us
+        off_us[echo] = abs(float(np.median(lags_us) - np.median(board.lags_us[0])))
+        errors_us[echo] = outcome.recordings[0].lags[0].latency.error_us or np.inf
 
     assert off_us[True] < off_us[False]
     assert errors_us[True] < errors_us[False]

@@ -1,4 +1,4 @@
-"""The echo of the input through a whole farm: on a devkit (samna's double), its twin, in pictures."""
+"""The echo of the input through a whole farm: a devkit (samna's double), its twin, pictures."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def no_shift(network: Network, *_: object) -> Iterator[Problem]:
 def no_echo(network: Network, _: Chip, settings: Settings) -> Iterator[Problem]:
     """Only this layer can show what enters the cores."""
     if ECHO in settings.monitor:
-        _, height, width = network.input_shape
+        height, width = network.input_shape[1:]
         crop = (0, 0, width, height)
         text = (
             f"monitor = {ECHO} asks for the echo of the input, which comes out of the event "
