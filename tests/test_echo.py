@@ -59,7 +59,7 @@ def scene(count: int = 3000) -> PackedEvents:
 
 def behind(packed: PackedEvents) -> list[tuple[int, ...]]:
     """What leaves CAMERA, event by event and by hand: (cause, t, feature, y, x)."""
-    left = []
+    left: list[tuple[int, ...]] = []
     for cause, (t_us, _, feature, y, x) in enumerate(unpack(packed).tolist()):
         row, column = y // 2 - 1, x - 3
         if feature == 1 and 0 <= row < 8 and 0 <= column < 8:
@@ -304,7 +304,7 @@ def test_lags_are_closer_to_the_truth_with_an_echo(
         off_us[echo] = abs(float(np.median(lags_us) - np.median(board.lags_us[0])))
         errors_us[echo] = outcome.recordings[0].lags[0].latency.error_us or np.inf
 
-    assert off_us[True] < off_us[False]
+    assert off_us[True] < min(2, off_us[False])
     assert errors_us[True] < errors_us[False]
     assert off_us[True] <= errors_us[True] < 100  # us, where lags are up to a second
 
