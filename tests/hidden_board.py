@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from speckfarm.events import PackedEvents
+from speckfarm.events import ECHO, PackedEvents
 from speckfarm_server.boards.board import Chunk, RunReport
-from speckfarm_server.configuration import Configuration
+from speckfarm_server.configuration import Configuration, DvsConfiguration
 from speckfarm_server.job_result import Ending, LayerActivity
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.twin import Twin
@@ -34,7 +35,7 @@ class HiddenBoard:
         self._assumptions = assumptions
         self._offset_us = offset_us
         self._lost = lost
-        self._rng = np.random.default_rng(7)
+        self._rng, self._echo_rng = np.random.default_rng(7), np.random.default_rng(8)
         self._twin: Twin | None = None
         self.held_back_us: list[float] = []  # of each recording: the truth
         self.lags_us: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
@@ -50,18 +51,27 @@ class HiddenBoard:
         assert self._twin is not None
         self._twin.start_recording()
         outputs = self._twin.run(packed)
-        outputs = outputs[self._rng.random(len(outputs)) >= self._lost]
+        outputs = outputs[self._drawn(outputs, 0, 1) >= self._lost]
         t_us = outputs["t_ns"] / 1000
-        self.lags_us.append(t_us - (packed >> np.uint64(28)).astype(float)[outputs["cause"]])
+        lags_us = t_us - (packed >> np.uint64(28)).astype(float)[outputs["cause"]]
+        self.lags_us.append(lags_us[outputs["layer"] != ECHO])
         self.held_back_us.append(self._twin.activity.held_back_us)
         yield Chunk(
-            t_us=np.floor(t_us + self._offset_us + self._rng.uniform(-3, 3, len(t_us))),
+            t_us=np.floor(t_us + self._offset_us + self._drawn(outputs, -3, 3)),
             cause=np.full(len(outputs), -1),
             layer=outputs["layer"],
             feature=outputs["feature"],
             y=outputs["y"],
             x=outputs["x"],
         )
+
+    def _drawn(self, outputs: NDArray[np.void], low: float, high: float) -> NDArray[np.float64]:
+        """A number for each; those of other outputs do not depend on whether there is an echo."""
+        drawn = np.empty(len(outputs))
+        is_echo = outputs["layer"] == ECHO
+        for mine, rng in ((is_echo, self._echo_rng), (~is_echo, self._rng)):
+            drawn[mine] = rng.uniform(low, high, np.count_nonzero(mine))
+        return drawn
 
     def report(self) -> RunReport:
         """A real board cannot tell what its layers did."""
@@ -91,6 +101,12 @@ def two_layers(*, monitor: bool = False) -> Configuration:
         threshold_high=600, threshold_low=-600,
     )  # fmt: skip
     return chip(first, second)
+
+
+def behind_camera(*, echo: bool) -> Configuration:
+    """The same behind the camera layer, which lets these events pass as they are."""
+    camera = DvsConfiguration(merge=True, cut=(15, 15), monitor_enable=echo, destinations=to(3))
+    return replace(two_layers(), input_shape=(2, 128, 128), inputs=(), dvs=camera)
 
 
 def events_at(t_us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> PackedEvents:

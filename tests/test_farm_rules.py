@@ -86,11 +86,6 @@ CASES: list[tuple[str, Configuration, Configuration]] = [
         _filtered("value0.dvs_filter.enable?", 1, destinations=()),
         _filtered("value0.dvs_filter.enable?", 1),
     ),
-    (
-        "DVS_MONITOR_UNSUPPORTED",
-        configuration(core(), dvs=DvsConfiguration()),
-        configuration(core(), dvs=DvsConfiguration(monitor_enable=True)),
-    ),
     ("DVS_SWAP_NOT_SQUARE", _swapped(4), _swapped(5)),
 ]
 

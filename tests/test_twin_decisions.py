@@ -22,7 +22,7 @@ from speckfarm_server.vendor.keys import SPECK2B, SPECK2EF, Array, Many, Number,
 from speckfarm_server.vendor.readout import ReadoutConfiguration, vendor_values
 from tests.twin_builders import chip, core, to
 
-# What the twin computes, or refuses in `twin/refuse.py` (kill bits, a monitored camera layer).
+# What the twin computes, or refuses in `twin/refuse.py` (kill bits).
 SIMULATED = {
     *(
         f"cnn_layers.{name}"

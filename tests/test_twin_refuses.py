@@ -29,8 +29,6 @@ THREE = core([[[[1]]]], (1, 1), core=3, layer=2)
         (chip(THREE, replace(THREE, core=4)), r"layer: found \[2, 2\]; each may be used once"),
         (chip(THREE, inputs=to(3, feature_shift=-1)), "feature_shift to core 3: found -1"),
         (chip(THREE, dvs=DvsConfiguration(destinations=to(3))), "found both"),
-        (chip(THREE, inputs=(), dvs=DvsConfiguration(destinations=to(3), monitor_enable=True)),
-         "dvs.monitor_enable: found True"),
         (chip(replace(THREE, weights_kill=np.ones((1, 1, 1, 1), np.bool_))),
          "core 3, weights_kill: found 1 set"),
         (chip(replace(THREE, biases_kill=np.ones(1, np.bool_))), "core 3, biases_kill: found 1"),

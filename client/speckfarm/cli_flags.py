@@ -77,7 +77,8 @@ SETTING_FLAGS: Mapping[str, Mapping[str, object]] = {
         "help": "1 output spike in N passes; repeatable",
     },
     "--monitor": {
-        "metavar": "L1,L2", "help": "layers to record besides the exit layer",
+        "metavar": "L1,L2",
+        "help": "layers to record besides the exit layer; input: events as they enter the cores",
     },
     "--core": {
         "metavar": "LAYER=CORE", "action": "append", "help": "pin a layer; repeatable",

@@ -95,8 +95,8 @@ def _pair(text: str, flag: str, *, whole: bool = False) -> tuple[int | str, str]
 
 def _layers(text: str) -> list[str]:
     layers = [] if text == "off" else text.split(",")
-    if not all(layer.isdigit() for layer in layers):
-        raise _usage("--monitor", text, "a list of layers, e.g. --monitor 0,2,")
+    if not all(layer.isdigit() or layer == "input" for layer in layers):
+        raise _usage("--monitor", text, "a list of layers, e.g. --monitor 0,2 or --monitor input,")
     return layers
 
 

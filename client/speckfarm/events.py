@@ -30,6 +30,7 @@ FEATURE_SHIFT = Y_SHIFT + COORDINATE_BITS
 LAYER_SHIFT = FEATURE_SHIFT + FEATURE_BITS
 TIME_SHIFT = LAYER_SHIFT + LAYER_BITS
 MAX_TIME_US = (1 << TIME_BITS) - 1
+ECHO = 13  # layer of input events as they leave the chip's event pre-processing layer
 
 
 def pack(events: NDArray[np.void]) -> PackedEvents:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.errors import BadRequest
+from speckfarm.events import ECHO
 from speckfarm.recorded import Events
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def latencies(result: Result, index: int | None) -> Latencies:
 
 def raster(result: Result, index: int) -> Raster:
     """Output spikes of one recording. Raises BadRequest NOTHING_TO_PLOT if there are none."""
-    spikes, last = result.spikes_of(index), exit_layer(result)
+    spikes, last = _of_network(result, index), exit_layer(result)
     if not len(spikes):
         raise nothing("raster", f"recording {index} gave no output spike")
     recording = result.recordings[index]
@@ -183,7 +184,7 @@ def images(
 
     Raises BadRequest NOTHING_TO_PLOT if no layer with a map was recorded.
     """
-    layer = _largest_map(result.spikes_of(index))
+    layer = _largest_map(_of_network(result, index))
     if layer is None:
         text = "no layer with a map was recorded; run it with a layer near the input monitored, "
         raise nothing("images", f"{text}--monitor 0 or monitor=[0]")
@@ -237,6 +238,13 @@ def _lags_of(result: Result, index: int) -> FloatArray:
     ends = np.cumsum([each.output_spikes for each in result.recordings])
     end = int(ends[index])
     return result.lags[end - result.recordings[index].output_spikes : end]
+
+
+def _of_network(result: Result, index: int) -> NDArray[np.void]:
+    """Output spikes of one recording without the echo of its input."""
+    spikes = result.spikes_of(index)
+    without: NDArray[np.void] = spikes[spikes["layer"] != ECHO]
+    return without
 
 
 def _largest_map(spikes: NDArray[np.void]) -> int | None:

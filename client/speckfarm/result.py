@@ -41,7 +41,7 @@ class RecordingResult:
     prediction: int  # exit feature with most spikes; ties go to the lowest, none is -1
     counts: tuple[int, ...]  # output spikes of each exit feature, summed over x and y
     input_events: int
-    output_events: int  # monitored layers included
+    output_events: int  # monitored layers and the echo of the input included
     duration_us: int  # last - first input event
     decision_us: float | None  # after the first input; from then on the prediction stays
     latency: Latency  # of the exit layer

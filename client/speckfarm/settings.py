@@ -36,7 +36,8 @@ class SettingOptions(TypedDict, total=False):
     lower_clip: float | None  # times the threshold; default: as the file says, else -1
     input_dt_us: float | None  # step for which NIR's r was written; None: r must be 1
     decimator: Mapping[int, int | None]  # layer -> N: 1 spike in N passes; None: off
-    monitor: Iterable[int]  # layers recorded besides the exit layer
+    # Layers recorded besides the exit layer; 13 or "input": events as they enter the cores.
+    monitor: Iterable[int | Literal["input"]]
     cores: Mapping[int, int]  # layer -> core
     polarity: Literal["keep", "merge", "on", "off"]
     input_pooling: int | tuple[int, int]  # (y, x) or one number for both: 1, 2 or 4
@@ -156,7 +157,9 @@ def _set_decimator(settings: pb.Settings, value: object) -> None:
 def _set_monitor(settings: pb.Settings, value: object) -> None:
     if not isinstance(value, Iterable) or isinstance(value, str):
         raise TypeError("a list of layers is wanted")
-    settings.monitor.extend(_whole(layer) for layer in value)
+    from speckfarm.events import ECHO  # numpy, which most commands do without
+
+    settings.monitor.extend(ECHO if layer == "input" else _whole(layer) for layer in value)
 
 
 def _set_cores(settings: pb.Settings, value: object) -> None:

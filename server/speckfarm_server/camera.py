@@ -5,6 +5,7 @@ Pairs are y, x.
 
 from __future__ import annotations
 
+from speckfarm.events import ECHO
 from speckfarm_server.chip import Chip
 from speckfarm_server.configuration import Destination, DvsConfiguration
 from speckfarm_server.settings import Settings
@@ -15,7 +16,7 @@ CAMERA_SETTINGS = "input_pooling, crop, mirror and swap_xy"
 def dvs_configuration(
     settings: Settings, chip: Chip, destinations: tuple[Destination, ...]
 ) -> DvsConfiguration:
-    """What `polarity`, `input_pooling`, `crop`, `mirror` and `swap_xy` ask for.
+    """What `polarity`, `input_pooling`, `crop`, `mirror`, `swap_xy` and `monitor` ask for.
 
     `crop` counts sensor pixels; a chip that pools first is told pooled pixels.
     """
@@ -31,6 +32,7 @@ def dvs_configuration(
         cut=((top + height) // unit_y - 1, (left + width) // unit_x - 1),
         mirror=("y" in settings.mirror, "x" in settings.mirror),
         mirror_diagonal=settings.swap_xy,
+        monitor_enable=ECHO in settings.monitor,
         destinations=destinations,
     )
 

@@ -22,7 +22,12 @@ from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import INPUT, Network
 from speckfarm_server.place import Need, find_contention
 from speckfarm_server.quantise import QuantisedLayer
-from speckfarm_server.rules.camera import CAMERA_RULES, check_camera, explained_by
+from speckfarm_server.rules.camera import (
+    CAMERA_RULES,
+    NO_CAMERA_RULES,
+    check_camera,
+    explained_by,
+)
 from speckfarm_server.rules.network import (
     CONSEQUENCES,
     LAYER_RULES,
@@ -44,6 +49,7 @@ REASONS: Mapping[str, Severity] = {
             *LAYER_RULES,
             *POOLING_RULES,
             *CAMERA_RULES,
+            *NO_CAMERA_RULES,
             *RULES,
             *FARM_RULES,
             "NO_PLACEMENT",

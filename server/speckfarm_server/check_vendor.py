@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from speckfarm.events import ECHO
 from speckfarm_server.advice import (
     ADVICE,
     advise,
@@ -79,7 +80,7 @@ def with_settings(configuration: Configuration, settings: Settings) -> Configura
             _core(core, settings, is_exit=number == last)
             for number, core in enumerate(configuration.cores)
         ),
-        dvs=None if dvs is None else _dvs(dvs, settings.polarity),
+        dvs=None if dvs is None else _dvs(dvs, settings),
         polarity=settings.polarity if dvs is None else "keep",
         slow_clock_hz=None if clock is None else float(clock),
         keep_state=settings.state == "keep",
@@ -106,7 +107,9 @@ def _core(core: CoreConfiguration, settings: Settings, *, is_exit: bool) -> Core
     )
 
 
-def _dvs(dvs: DvsConfiguration, polarity: str) -> DvsConfiguration:
+def _dvs(dvs: DvsConfiguration, settings: Settings) -> DvsConfiguration:
+    polarity = settings.polarity
+    dvs = replace(dvs, monitor_enable=dvs.monitor_enable or ECHO in settings.monitor)
     if polarity == "keep":
         return dvs
     return replace(dvs, merge=True, on_channel=polarity != "off", off_channel=polarity != "on")
@@ -116,6 +119,7 @@ def _findings(configuration: Configuration, chip: Chip, settings: Settings) -> I
     network = _stand_in(configuration)
     for problem in layer_not_found(network, chip, settings):
         yield finding("LAYER_NOT_FOUND", Severity.ERROR, None, *problem)
+    yield from _echo_needs_camera(configuration, settings)
     yield from apply_rules(configuration, chip)
     yield from apply_farm_rules(configuration, chip)
     integers = [_integers(core) for core in configuration.cores]
@@ -134,6 +138,16 @@ def _findings(configuration: Configuration, chip: Chip, settings: Settings) -> I
     yield from _several_exits(configuration, chip)
     yield from _keys_not_simulated(configuration, chip)
     yield synops_of_network(configuration, chip)
+
+
+def _echo_needs_camera(configuration: Configuration, settings: Settings) -> Iterator[Finding]:
+    if ECHO in settings.monitor and not configuration.echoes_input:
+        text = (
+            f"monitor = {ECHO} asks for the echo of the input, which comes out of the event "
+            "pre-processing layer, but that feeds no core in this file. Give dvs_layer a "
+            f"destination, or leave {ECHO} out."
+        )
+        yield finding("ECHO_NEEDS_CAMERA", Severity.ERROR, None, text, {"monitor": ECHO})
 
 
 # Said of integers: nothing was quantised here, and no setting changes them.

@@ -47,7 +47,7 @@ class DvsConfiguration:
     mirror: tuple[bool, bool] = (False, False)  # along y, along x
     mirror_diagonal: bool = False  # swap x and y
     pass_sensor_events: bool = False  # live events enter beside the recorded ones
-    monitor_enable: bool = False
+    monitor_enable: bool = False  # what leaves comes out as spikes of layer ECHO too
     destinations: tuple[Destination, ...] = ()  # no pooling, no shift of their own
 
     @property
@@ -121,6 +121,11 @@ class Configuration:
                 sha.update(name.encode())
                 sha.update(np.ascontiguousarray(array).astype(_ARRAYS[name]).tobytes())
         return sha.hexdigest()
+
+    @property
+    def echoes_input(self) -> bool:
+        """Whether recorded events come back as outputs of layer ECHO, as they enter the cores."""
+        return self.dvs is not None and self.dvs.monitor_enable and bool(self.dvs.destinations)
 
     def core_of(self, number: int) -> CoreConfiguration | None:
         """The configuration of core `number`, None if it is not used."""

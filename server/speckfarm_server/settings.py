@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
+from speckfarm.events import ECHO
 from speckfarm_server.chip import DECIMATOR_CODES, SENSOR_SIZE
 from speckfarm_server.errors import BadInput
 
@@ -41,7 +42,7 @@ class Settings:
     lower_clip: float | None = None  # times the threshold; None: as the file says, else -1
     input_dt_us: float | None = None  # step for which NIR's r was written; None: r must be 1
     decimator: Mapping[int, int] = field(default_factory=dict)  # layer -> N
-    monitor: tuple[int, ...] = ()
+    monitor: tuple[int, ...] = ()  # layers; ECHO: the input as it enters the cores
     cores: Mapping[int, int] = field(default_factory=dict)  # layer -> core
     polarity: str = "keep"
     input_pooling: tuple[int, int] = (1, 1)  # y, x
@@ -211,11 +212,11 @@ def _check_words(s: Settings) -> _Problems:
 
 
 def _check_layers(s: Settings) -> _Problems:
-    named = [(f"reset.{k}", k) for k in s.layer_reset]
-    named += [(f"decimator.{k}", k) for k in s.decimator]
-    named += [(f"cores.{k}", k) for k in s.cores] + [("monitor", k) for k in s.monitor]
+    maps = {"reset": s.layer_reset, "decimator": s.decimator, "cores": s.cores}
+    named = [(f"{name}.{k}", k) for name, layers in maps.items() for k in layers]
+    named += [("monitor", k) for k in s.monitor if k != ECHO]
     return [
-        (path, f"layer {layer} cannot exist; layers are numbered 0 to {MAX_LAYER}")
+        (path, f"layer {layer} cannot exist; layers are 0 to {MAX_LAYER}, monitor takes {ECHO} too")
         for path, layer in named
         if not 0 <= layer <= MAX_LAYER
     ]

@@ -7,20 +7,21 @@ compare. No such board has been tried yet; tests use a twin whose constants are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from speckfarm.events import PackedEvents
+from speckfarm.events import ECHO, PackedEvents
 from speckfarm_server.align import Outputs, address
 from speckfarm_server.boards.board import Board, Chunk
 from speckfarm_server.boards.lags import Measurement, monitored
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import Finding, Severity
-from speckfarm_server.estimate import Track, track
+from speckfarm_server.estimate import Offset, Track, read_clock, track
 from speckfarm_server.histogram import Int64Array
 from speckfarm_server.latency import Measured, measure
 from speckfarm_server.overrun import judge
-from speckfarm_server.unloaded import UnloadedTwin
+from speckfarm_server.unloaded import Unloaded, UnloadedTwin
 
 
 class EstimatedLags:
@@ -53,23 +54,45 @@ class EstimatedLags:
         tracks: list[Track] = []
         if self._twin is None:
             for layer in monitored(self._configuration):
-                layers[layer] = self._measured(input_t_us, _outputs(output, layer), _NO_CAUSE, None)
+                layers[layer] = self._measured(
+                    input_t_us, _outputs(output, layer), cause=_NO_CAUSE, found=None
+                )
             return Measurement(layers=layers, overrun=None)
         unloaded = self._twin.result
+        clock = self._clock(output, unloaded)
+        progress()
         for layer in monitored(self._configuration):
             outputs = _outputs(output, layer)
             predicted, cause = unloaded.of(layer)
             found = track(layer, outputs, predicted, cause, unloaded.demand)
-            layers[layer] = self._measured(input_t_us, outputs, cause, found)
+            if found is not None and clock is not None:
+                found = replace(found, clock=clock)
+            layers[layer] = self._measured(
+                input_t_us, outputs, cause=cause, found=found, clock=clock
+            )
             tracks += [] if found is None else [found]
             progress()
         return Measurement(layers=layers, overrun=judge(tracks, unloaded.demand))
 
+    def _clock(self, output: Chunk, unloaded: Unloaded) -> Offset | None:
+        """What the echo of the input tells of the board's clock, if there is one."""
+        if not self._configuration.echoes_input:
+            return None
+        return read_clock(_outputs(output, ECHO), *unloaded.of(ECHO), unloaded.demand)
+
     def _measured(
-        self, input_t_us: Int64Array, outputs: Outputs, cause: Int64Array, found: Track | None
+        self,
+        input_t_us: Int64Array,
+        outputs: Outputs,
+        *,
+        cause: Int64Array,
+        found: Track | None,
+        clock: Offset | None = None,
     ) -> Measured:
         in_time = np.argsort(outputs.t_us, kind="stable")  # the order in which spikes are kept
         output_t_us, causes = outputs.t_us[in_time], np.full(len(in_time), -1)
+        if clock is not None:
+            output_t_us = output_t_us - clock.ahead_us
         if found is not None:
             causes = cause[found.places[in_time]]
             on_clock_us = input_t_us[causes] + found.lags_us[in_time]

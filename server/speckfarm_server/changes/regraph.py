@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from speckfarm.events import ECHO
 from speckfarm_server.changes.reshape import MOST_WEIGHTS, reshaped
 from speckfarm_server.network import INPUT, Layer, Network, Pooling, Source
 from speckfarm_server.settings import Settings
@@ -64,12 +65,13 @@ def dropped(network: Network, layers: Sequence[int]) -> tuple[Network, list[int]
 def renumbered(settings: Settings, origins: Sequence[int]) -> Settings:
     """Settings of layers go with them, to copies and parts too; pins and monitors to the first."""
     first = {origin: number for number, origin in reversed(list(enumerate(origins)))}
+    heard = {**first, ECHO: ECHO}  # the echo of the input is of no layer
     return replace(
         settings,
         layer_reset=_to_all(settings.layer_reset, origins),
         decimator=_to_all(settings.decimator, origins),
         cores={first[layer]: core for layer, core in settings.cores.items() if layer in first},
-        monitor=tuple(first[layer] for layer in settings.monitor if layer in first),
+        monitor=tuple(heard[layer] for layer in settings.monitor if layer in heard),
     )
 
 

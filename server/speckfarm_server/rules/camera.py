@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from speckfarm.events import ECHO
 from speckfarm_server.camera import CAMERA_SETTINGS, fitting_settings, size_after_layer
 from speckfarm_server.chip import Chip
 from speckfarm_server.errors import Finding, Severity
@@ -18,12 +19,13 @@ _Crop: TypeAlias = tuple[int, int, int, int]  # left, top, width, height
 
 
 def check_camera(network: Network, chip: Chip, settings: Settings) -> list[Finding]:
-    """Every violation of these rules; [] unless the settings use the layer."""
-    if not (settings.uses_dvs_layer and network.layers):
+    """Every violation of these rules: of those on the layer only if the settings use it."""
+    if not network.layers:
         return []
+    rules = CAMERA_RULES if settings.uses_dvs_layer else NO_CAMERA_RULES
     return [
         finding(reason, Severity.ERROR, None, *problem)
-        for reason, rule in CAMERA_RULES.items()
+        for reason, rule in rules.items()
         for problem in rule(network, chip, settings)
     ]
 
@@ -117,6 +119,21 @@ def no_shift(network: Network, *_: object) -> Iterator[Problem]:
             yield text, {"layer": layer, "feature_shift": link.feature_shift}
 
 
+def no_echo(network: Network, _: Chip, settings: Settings) -> Iterator[Problem]:
+    """Only this layer can show what enters the cores."""
+    if ECHO in settings.monitor:
+        height, width = network.input_shape[1:]
+        crop = (0, 0, width, height)
+        text = (
+            f"monitor = {ECHO} asks for the echo of the input, which comes out of the event "
+            "pre-processing layer, but recorded events enter the first layers directly. For events "
+            f"of a camera use {CAMERA_SETTINGS}: with crop={crop} those that fit the network pass "
+            f"as they are. For others leave {ECHO} out of monitor."
+        )
+        yield text, {"monitor": ECHO, "crop": crop}
+
+
+NO_CAMERA_RULES: Mapping[str, CameraRule] = {"ECHO_NEEDS_CAMERA": no_echo}
 CAMERA_RULES: Mapping[str, CameraRule] = {
     "CROP_NOT_ALIGNED": crop_aligned,
     "SWAP_NOT_SQUARE": swap_square,

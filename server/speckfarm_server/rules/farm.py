@@ -122,13 +122,6 @@ def dvs_filter(configuration: Configuration, chip: Chip) -> Iterator[LinkProblem
             yield None, (f"{text}Turn it off.", {"key": key, "value": value})
 
 
-def dvs_monitor(configuration: Configuration, _: Chip) -> Iterator[LinkProblem]:
-    """The camera layer is not monitored: the simulator's output is spikes of cores."""
-    if configuration.dvs is not None and configuration.dvs.monitor_enable:
-        text = "The camera layer is monitored; the simulator monitors cores only. Turn it off."
-        yield None, (text, {"monitor_enable": True})
-
-
 def dvs_swap(configuration: Configuration, chip: Chip) -> Iterator[LinkProblem]:
     """Only square camera maps swap x and y: the chip declares a map as it is before the swap."""
     for target in dvs_targets(configuration, chip):
@@ -150,6 +143,5 @@ FARM_RULES: Mapping[str, LinkRule] = {
     "RING": ring,
     "KILL_BITS_UNSUPPORTED": kill_bits,
     "DVS_FILTER_UNSUPPORTED": dvs_filter,
-    "DVS_MONITOR_UNSUPPORTED": dvs_monitor,
     "DVS_SWAP_NOT_SQUARE": dvs_swap,
 }

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from speckfarm.events import ECHO
 from speckfarm_server.chip import Chip
 from speckfarm_server.errors import Finding, Severity
 from speckfarm_server.network import Layer, Network, Pooling
@@ -275,7 +276,7 @@ def _named_layers(settings: Settings) -> Iterator[tuple[str, int]]:
     yield from ((f"reset.{layer}", layer) for layer in sorted(settings.layer_reset))
     yield from ((f"decimator.{layer}", layer) for layer in sorted(settings.decimator))
     yield from ((f"cores.{layer}", layer) for layer in sorted(settings.cores))
-    yield from (("monitor", layer) for layer in sorted(set(settings.monitor)))
+    yield from (("monitor", layer) for layer in sorted({*settings.monitor} - {ECHO}))
 
 
 def _pooling_figures(pool: Pooling) -> dict[str, object]:

@@ -182,6 +182,12 @@ class Assumptions:
         source="vendor's name for it",
         confidence="likely",
     )
+    camera_echo: str = assumed(
+        "each event as it leaves, at its time, also if it finds no room in a core",
+        "what the monitor of the event pre-processing layer shows",
+        source="behind crop and mirror: vendor's pipeline figure; the time: nothing published",
+        confidence="guess",
+    )
     fifo_depth: int = assumed(
         16,
         "spikes that wait in front of a core; when as many do, its sources stall, up to the input",

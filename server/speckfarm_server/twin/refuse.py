@@ -33,8 +33,6 @@ def _refuse_inputs(configuration: Configuration) -> None:
         raise ValueError("no core takes the input; set `inputs`, or destinations of `dvs`")
     if dvs is not None and dvs.destinations and configuration.inputs:
         raise ValueError("recorded events enter by `inputs` or by `dvs`; found both")
-    if dvs is not None and dvs.monitor_enable:
-        raise ValueError("dvs.monitor_enable: found True; the twin monitors cores only")
 
 
 def _refuse_kills(core: CoreConfiguration) -> None:

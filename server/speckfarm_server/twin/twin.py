@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import TIME_SHIFT, PackedEvents
+from speckfarm.events import ECHO, TIME_SHIFT, PackedEvents
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration, Int16Array
 from speckfarm_server.twin.arrivals import NS_PER_US, check_events, spread_out
@@ -17,13 +17,13 @@ from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 from speckfarm_server.twin.compilation import compile_kernels
 from speckfarm_server.twin.delay import SECOND_NS
 from speckfarm_server.twin.graph import find_sources
-from speckfarm_server.twin.machine import NO_SPIKES, Machine
+from speckfarm_server.twin.machine import NO_SPIKES, Machine, copied
 from speckfarm_server.twin.preprocess import Int64Array, preprocess
 from speckfarm_server.twin.readout import readout_for
 from speckfarm_server.twin.records import Q20, SPIKE_DTYPE
 
-# Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer,
-# feature, y, x.
+# Fields t_ns, cause (index of the input event within the recording; -1: a leak tick), layer (also
+# the readout's number and ECHO), feature, y, x.
 OUTPUT_DTYPE = SPIKE_DTYPE
 FloatArray: TypeAlias = NDArray[np.float64]
 SLICE_EVENTS = 1 << 14  # input events that are unpacked together; bounds buffers
@@ -79,7 +79,9 @@ class Twin:
         )
         self._readout = readout_for(configuration)
         monitored = sum(core.monitor_enable for core in configuration.cores)
-        self._is_sorted = monitored == 1 and self._readout is None  # a core is a FIFO
+        self._echoes_input = configuration.echoes_input
+        # A core is a FIFO.
+        self._is_sorted = monitored == 1 and self._readout is None and not self._echoes_input
         self.start_recording()
 
     def reset_state(self) -> None:
@@ -170,6 +172,8 @@ class Twin:
                     self._readout.start_recording(first_us * NS_PER_US)
             arrivals = self._arrivals(piece)
             self._events += len(piece)
+            if self._echoes_input:
+                yield _echo(arrivals)
             yield from self._with_pins(self._machine.put(arrivals, self._last_us * NS_PER_US))
 
     def _with_pins(self, pieces: Iterator[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
@@ -193,3 +197,10 @@ class Twin:
             packed, index = preprocess(packed, self._dvs, self._chip)
             cause = cause[index]
         return spread_out(packed, cause)
+
+
+def _echo(arrivals: NDArray[np.void]) -> NDArray[np.void]:
+    """What the monitor of the event pre-processing layer shows: each event as it leaves."""
+    echo = copied(arrivals)  # the kernel moves `arrivals` about
+    echo["layer"] = ECHO
+    return echo

@@ -36,4 +36,4 @@ POWER_HZ = 50.0
 RAILS = ("VDD_IO", "VDD_RAM", "VDD_LOGIC", "VDD_PIXEL_DIGITAL", "VDD_PIXEL_ANALOG")
 
 # Layer numbers of what is no core: camera events behind the pre-processing layer (SD, OF).
-ECHO = 13
+CAMERA = 13

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speckfarm.events import PackedEvents, unpack
+from speckfarm.events import ECHO, PackedEvents, unpack
 from speckfarm_server.boards.board import Chunk
-from speckfarm_server.boards.samna.assumptions import ECHO
+from speckfarm_server.boards.samna.assumptions import CAMERA
 from speckfarm_server.boards.samna.names import Name, names_of, resolve
 from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import Configuration
@@ -120,8 +120,8 @@ class Translation:
         for core in configuration.cores:
             if core.monitor_enable:
                 self._layers[core.core] = core.layer
-        if configuration.dvs is not None and configuration.dvs.monitor_enable:
-            self._layers[ECHO] = ECHO
+        if configuration.echoes_input:
+            self._layers[CAMERA] = ECHO
         self._readout = find_chip(configuration.chip).readout
 
     def chunk(self, heard: Heard, shift_us: int) -> tuple[Chunk, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from speckfarm.events import TIME_SHIFT, PackedEvents
 from speckfarm_server.boards.board import Chunk
 from speckfarm_server.boards.samna.assumptions import (
+    CAMERA,
     CLOCK_DRIFT,
     CLOCK_SLACK_US,
     LONGEST_DRAIN_US,
@@ -55,6 +57,7 @@ class Run:
         self.outputs = 0
         self._spikes = np.zeros(256, np.int64)  # by layer
         self.unasked = 0  # events that no monitor was set for
+        self._echo_from_us = 0
 
     def chunks(self, *, sacrifice: bool) -> Iterator[Chunk]:
         """Put the recording in and yield what comes out, at least every 0.1 s or so.
@@ -146,6 +149,7 @@ class Run:
             stamps = np.array([SAFETY_LEAD_US // 2])
             first = self._forms.inputs(self._packed[:1], stamps, self._configuration)
             self._link.send(first)
+            self._echo_from_us = SAFETY_LEAD_US * 3 // 4  # that event is not of the recording
 
     def _stop(self) -> None:
         self._is_running = False
@@ -187,6 +191,8 @@ class Run:
         latest_us = self._watch_us()[1]
         self.power.collect()
         self._check_stamps(heard, latest_us)
+        is_extra = (heard.spikes[:, 1] == CAMERA) & (heard.spikes[:, 0] < self._echo_from_us)
+        heard = replace(heard, spikes=heard.spikes[~is_extra])
         chunk, unasked = self._translation.chunk(heard, self._shift_us)
         self.unasked += unasked
         self.outputs += len(chunk.t_us)
