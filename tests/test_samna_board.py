@@ -27,6 +27,8 @@ from tests.double_world import World, options
 from tests.hidden_board import events_at, steady, two_layers
 from tests.twin_builders import chip, core
 
+pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
+
 CONFIGURATION = two_layers(monitor=True)
 PACKED = steady(3000, 60_000)
 

@@ -31,6 +31,8 @@ from tests.reference_twin import Event
 from tests.samna_rig import ONE, Library, Rig, Seen, as_held, expected, pulses
 from tests.twin_builders import chip, chips, core, graphs, pack_events, recordings
 
+pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
+
 library, world, opened = samna_rig.library, samna_rig.world, samna_rig.opened  # fixtures
 
 # The library and its parts.

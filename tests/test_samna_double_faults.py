@@ -17,6 +17,8 @@ from tests.reference_twin import Event
 from tests.samna_rig import ONE, Library, Rig, pulses
 from tests.twin_builders import chip, core
 
+pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
+
 library, world, opened = samna_rig.library, samna_rig.world, samna_rig.opened  # fixtures
 
 # Who holds a board.
