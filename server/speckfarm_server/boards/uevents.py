@@ -45,13 +45,15 @@ def open_socket() -> socket.socket | None:
         family = socket.AF_NETLINK
         listening = socket.socket(family, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT)
     except (AttributeError, OSError) as error:  # another system, or not allowed in a container
-        return _deaf(error)
+        _log_deaf(error)
+        return None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         listening.bind((0, KERNEL_GROUP))
     except OSError as error:
         listening.close()
-        return _deaf(error)
+        _log_deaf(error)
+        return None
     return listening
 
 
@@ -82,5 +84,5 @@ class UsbWatch:
             self._changed(event)
 
 
-def _deaf(error: Exception) -> None:
+def _log_deaf(error: Exception) -> None:
     logger.warning("USB devices that come and go are not told (%s); boards are pinged", error)
