@@ -16,7 +16,7 @@ from speckfarm_server.boards.identity import Identity
 from speckfarm_server.boards.known_answer import network, write_recordings
 from speckfarm_server.boards.news import BoardNews
 from speckfarm_server.boards.state import Health, RuntimeState
-from speckfarm_server.config import BoardConfig, FarmConfig, LimitsConfig
+from speckfarm_server.config import BoardConfig, FarmConfig, LimitsConfig, UsbConfig
 from speckfarm_server.configuration import to_bytes
 
 PATIENCE_S = 60.0
@@ -116,11 +116,16 @@ async def supervised(
     accepted: Identity | None = None,
     kind: str = "scripted",
     limits: dict[str, float] | None = None,
+    usb_shown: UsbConfig | None = None,
     **board: Any,
 ) -> AsyncIterator[Supervised]:
     """A board that was started; short limits, a long heartbeat."""
     lengths = {"quarantine_s": 0.05, "heartbeat_s": 60.0, **(limits or {})}
-    farm = FarmConfig(data=str(folder / "data"), limits=LimitsConfig(**lengths))  # type: ignore[arg-type]
+    farm = FarmConfig(
+        data=str(folder / "data"),
+        limits=LimitsConfig(**lengths),  # type: ignore[arg-type]
+        usb=usb_shown or UsbConfig(),
+    )
     words = "{}" if script is None else json.dumps(script)
     made = Supervised(BoardConfig(id="b", kind=kind, script=words, **board), farm)
     made.host.start(accepted)

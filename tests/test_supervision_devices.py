@@ -230,9 +230,7 @@ def test_a_new_address_is_a_hint_that_an_operator_can_clear(tmp_path: Path) -> N
     play(scene)
 
 
-@pytest.mark.parametrize(
-    ("factor", "hint"), [("0.98", ""), ("0.9", "since it was proved: ")]
-)
+@pytest.mark.parametrize(("factor", "hint"), [("0.98", ""), ("0.9", "since it was proved: ")])
 def test_a_proved_board_that_moved_within_a_fifth_passes_with_a_hint(
     tmp_path: Path, factor: str, hint: str
 ) -> None:
