@@ -18,7 +18,7 @@ from tests.farm_process import FarmProcess
 from tests.nir_files import chain_bytes, conv, neurons
 
 BOARDS = {"sound": {"run_ms": 20}, "faulty": {"fail": {"*": "fault"}}, "slow": {"run_ms": 60_000}}
-TOML = "".join(
+TOML = "[limits]\nquarantine_s = 0.1\n" + "".join(
     f"[[boards]]\nid = '{name}'\nkind = 'scripted'\nscript = '{json.dumps(script)}'\n"
     for name, script in BOARDS.items()
 )
