@@ -287,6 +287,13 @@ def test_the_proof_of_a_devkit_that_was_swapped_counts_no_more(tmp_path: Path) -
     play(scene)
 
 
+def test_a_proof_whose_known_answer_could_not_run_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    path.write_text('{"known_answer": null, "assumptions": {}}')
+
+    assert proof_of(BoardConfig(id="b", kind="real", proof=str(path))) is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

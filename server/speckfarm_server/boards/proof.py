@@ -23,7 +23,7 @@ class Proof:
 
 
 def proof_of(config: BoardConfig) -> Proof | None:
-    """Read a real board's proof, None if it has none.
+    """Read a real board's proof, None if it has none or the proof holds no known answer.
 
     Raises BadInput CONFIG_PROOF_UNREADABLE.
     """
@@ -33,6 +33,8 @@ def proof_of(config: BoardConfig) -> Proof | None:
     try:
         data = path.read_bytes()
         known = json.loads(data)["known_answer"]
+        if known is None:  # the experiment could not run
+            return None
         counts, tolerance = _counts(known["counts"]), float(known["tolerance"])
         if not 0 <= tolerance <= 1:
             raise ValueError(f"tolerance is {tolerance}; it must be 0 to 1")
