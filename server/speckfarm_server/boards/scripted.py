@@ -61,7 +61,7 @@ class ScriptedBoard:
         self._factor = _factor(_word(plain.get("known_answer", "fail")))
         self._known: list[tuple[int, ...]] = []  # what is left of the known answer
         if _word(plain.get("open", "")) == "fault":
-            raise BoardFault("SCRIPTED_FAULT", "The script says fault", ErrorClass.INFRASTRUCTURE)
+            raise _fault("fault")
         self._run_ms = float(plain.get("run_ms", 0))
         self._configure_ms = float(plain.get("configure_ms", 0))
         self._reset_ms = float(plain.get("reset_ms", 0))
@@ -140,7 +140,7 @@ class ScriptedBoard:
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "hang":
             self._clock.wait()
-        raise BoardFault(f"SCRIPTED_{what.upper()}", f"The script says {what}", _CLASSES[what])
+        raise _fault(what)
 
     def _may_fail(self) -> bool:
         if self._marker is None:
@@ -149,6 +149,10 @@ class ScriptedBoard:
             return False
         self._marker.touch()
         return True
+
+
+def _fault(what: str) -> BoardFault:
+    return BoardFault(f"SCRIPTED_{what.upper()}", f"The script says {what}", _CLASSES[what])
 
 
 def _word(value: object) -> str:
