@@ -21,7 +21,7 @@ import pytest
 from speckfarm_server.backup import back_up, backups
 from speckfarm_server.blobs import Blobs
 from speckfarm_server.errors import FarmError
-from speckfarm_server.store.database import migrate, open_engine
+from speckfarm_server.store.database import HEAD, migrate, open_engine
 from speckfarm_server.store.snapshot import copy_database, look
 from tests.farm_process import TWINS, FarmProcess
 
@@ -147,7 +147,7 @@ def test_a_backup_has_database_blobs_certificate_configuration_and_a_description
     assert stat.S_IMODE(made.folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((made.folder / "tls" / "key.pem").stat().st_mode) == 0o600
     described = json.loads((made.folder / "backup.json").read_text())
-    assert (described["revision"], described["blobs"], described["new_blobs"]) == ("0001", 1, 1)
+    assert (described["revision"], described["blobs"], described["new_blobs"]) == (HEAD, 1, 1)
     assert look(made.folder / "farm.db").damage == ""
 
 

@@ -38,7 +38,7 @@ SINGLE = {
     "slow": {"run_ms": 120_000},
     "stuck": {"fail": {"2": "hang"}},
 }
-LIMITS = "[limits]\nlease_s = 1.5\ncancel_grace_s = 20\n"
+LIMITS = "[limits]\nlease_s = 1.5\ncancel_grace_s = 20\nquarantine_s = 0.1\n"
 
 
 def toml(folder: Path) -> str:

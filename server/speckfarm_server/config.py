@@ -73,6 +73,8 @@ class LimitsConfig:
     queue_timeout_s: float = 24 * 3600.0  # default of a job
     cancel_grace_s: float = 10.0  # then the board's process is replaced
     lease_s: float = 15.0  # a board at work that is silent for so long counts as hung
+    heartbeat_s: float = 3.0  # an idle real board is asked how it is so often, and has as long
+    quarantine_s: float = 5.0  # a board that failed twice in a row is tried again after it
     start_s: float = 300.0  # longest start of a board's process; a simulator may have to compile
     max_attempts: int = 3  # attempts that boards may spoil before a job fails
 

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator
 
 from speckfarm_server import schedule
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.boards.host import BoardHost, Health, RuntimeState
+from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.boards.state import RuntimeState
+from speckfarm_server.boards.uevents import UsbEvent, UsbWatch, open_socket
 from speckfarm_server.config import FarmConfig
 from speckfarm_server.errors import NotFound
-from speckfarm_server.job import JobEvent, JobState, JobStatus
+from speckfarm_server.job import BoardKind, JobEvent, JobState, JobStatus
+from speckfarm_server.ledger import Ledger
 from speckfarm_server.library import Library
 from speckfarm_server.live import LiveJob, now_us
 from speckfarm_server.runner import Runner
@@ -32,7 +35,11 @@ class Dispatcher:
     """Moves jobs from the queue to boards; first come, first served."""
 
     def __init__(self, config: FarmConfig, *, store: Store, blobs: Blobs, library: Library) -> None:
-        self.hosts = [BoardHost(b, config, self._board_changed) for b in config.boards]
+        self._ledger = Ledger(store)
+        self.hosts = [
+            BoardHost(board, config, self._board_changed, self._ledger.note)
+            for board in config.boards
+        ]
         self._store = store
         self._runners = {
             host.id: Runner(
@@ -49,21 +56,26 @@ class Dispatcher:
         self._line = WaitingLine()
         self._jobs: OrderedDict[str, LiveJob] = OrderedDict()  # unfinished and recent
         self._watchers: set[asyncio.Queue[BoardHost]] = set()
+        self._usb: UsbWatch | None = None
         self._is_stopping = False
 
     async def start(self) -> None:
         """Take up the jobs that a former server left, then bring the boards up."""
-        disabled = await self._store.read(queries.disabled_boards)
+        disabled = await self._ledger.disabled()
+        accepted = await self._ledger.accepted()
         events = await self._store.read(queries.unfinished_events)
         for status in await self._store.read(queries.unfinished_jobs):
             await self._rescue(status, events[status.spec.id])
+        self._watch_usb()
         for host in self.hosts:
             host.enabled = host.id not in disabled
-            host.start()
+            host.start(accepted.get(host.id))
 
     async def stop(self) -> None:
         """Stop the boards; unfinished jobs stay as stored and go on with the next server."""
         self._is_stopping = True
+        if self._usb is not None:
+            self._usb.close()
         for runner in self._runners.values():
             await runner.stop()
         for host in self.hosts:
@@ -143,6 +155,16 @@ class Dispatcher:
         finally:
             self._watchers.discard(changes)
 
+    def usb_changed(self, event: UsbEvent) -> None:
+        """A USB device came or went."""
+        for host in self.hosts:
+            host.usb_changed(event)
+
+    def _watch_usb(self) -> None:
+        if any(host.kind is BoardKind.REAL for host in self.hosts):
+            listening = open_socket()
+            self._usb = None if listening is None else UsbWatch(listening, self.usb_changed)
+
     async def _rescue(self, status: JobStatus, events: list[JobEvent]) -> None:
         """Take up one job of a former server. Losing a server costs the job no try."""
         live = LiveJob(status, events)
@@ -185,7 +207,7 @@ class Dispatcher:
                 chip=host.chip,
                 board_kind=host.kind,
                 is_idle=self._is_idle(host),
-                in_service=host.enabled and host.health is not Health.BAD,
+                in_service=host.in_service,
                 configuration=host.loaded,
                 idle_since=host.since,
             )

@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from speckfarm_server.blobs import Blobs
-from speckfarm_server.boards.host import BoardHost, RuntimeState, fault_of
+from speckfarm_server.boards.child import fault_of
+from speckfarm_server.boards.host import BoardHost
+from speckfarm_server.boards.state import RuntimeState
 from speckfarm_server.boards.wire import Message
 from speckfarm_server.collect import attempt_row, collect, latency_rows, usage_row
 from speckfarm_server.config import LimitsConfig
@@ -100,7 +102,9 @@ class Runner:
         self.host.cancel()
         if self._grace is None:  # a user and the run clock may both ask
             loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(self._limits.cancel_grace_s, self.host.replace)
+            grace_s = self._limits.cancel_grace_s
+            why = f"it did not end its job within {grace_s:g} s"
+            self._grace = loop.call_later(grace_s, self.host.replace, why)
 
     async def stop(self) -> None:
         """End the attempt without a verdict: the server is stopping, the job stays as stored."""
@@ -118,8 +122,10 @@ class Runner:
         self.live = None
         released_us = now_us()
         is_stuck = self.host.runtime_state is RuntimeState.BUSY  # it never said that it ended
-        if is_stuck or (failure is not None and failure.error_class in _BOARD_CLASSES):
-            self.host.replace()
+        if failure is not None and failure.error_class in _BOARD_CLASSES:
+            self.host.replace(failure.message)
+        elif is_stuck:
+            self.host.replace("it did not say how its job ended")
         self._released()  # the board's next job starts before the end of this one is stored
         try:
             await self._conclude(live, done, failure, released_us)

@@ -28,7 +28,7 @@ class Seat:
     chip: str
     board_kind: BoardKind
     is_idle: bool
-    in_service: bool  # enabled, healthy, process there or coming
+    in_service: bool  # enabled, not bad, its process there or coming
     configuration: str  # that it holds
     idle_since: float
 
@@ -71,9 +71,8 @@ def explain(job: Waiting, ahead: int, seats: Sequence[Seat]) -> str:
     if not fitting:
         return f"the farm has no {noun} now"
     if not working:
-        return (
-            f"no {noun} is in service: {', '.join(seat.board for seat in fitting)} drained or bad"
-        )
+        names = ", ".join(seat.board for seat in fitting)
+        return f"no {noun} is in service: {names} drained or bad, or offline"
     return f"{ahead} jobs ahead; {len(working)} fitting boards at work"
 
 

@@ -8,11 +8,13 @@ the guess moves no count by as much as is allowed. None of this has run on a chi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,14 +27,14 @@ from speckfarm_server.configuration import (
 )
 from speckfarm_server.recordings import Recordings, summarise, to_file
 
-Counts = Sequence[Sequence[int]]  # spikes for each recording and class
+Counts: TypeAlias = Sequence[Sequence[int]]  # spikes for each recording and class
 
 CLASSES = 4
 SIZE = 16  # pixels along y and x
 EVENTS = 800  # of one recording
 PERIOD_US = 200  # between two events: 0.16 s for one recording, 0.64 s for all
 # What the twin counts with its default assumptions; a test runs it.
-COUNTS: Counts = (
+COUNTS: tuple[tuple[int, ...], ...] = (
     (399, 31, 30, 14),
     (29, 406, 10, 29),
     (31, 12, 402, 33),
@@ -68,11 +70,13 @@ def recordings() -> Recordings:
 
 def write_recordings(folder: Path) -> Path:
     """Put the recordings where a board's process can read them, unless they are there."""
-    path = folder / f"known-answer-{network('speck2f').digest[:12]}.events"
+    made = recordings()
+    digest = hashlib.sha256(made.packed.tobytes()).hexdigest()
+    path = folder / f"known-answer-{digest[:12]}.events"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)  # a cache may be deleted at any time
         scratch = path.with_suffix(f".{secrets.token_hex(4)}")
-        to_file(recordings(), scratch)
+        to_file(made, scratch)
         os.replace(scratch, path)
     return path
 

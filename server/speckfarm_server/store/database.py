@@ -23,7 +23,7 @@ from sqlalchemy import (
 from speckfarm_server.store.schema import METADATA
 
 BUSY_TIMEOUT_MS = 10_000
-HEAD = "0001"  # the newest file of migrations/versions
+HEAD = "0002"  # the newest file of migrations/versions
 _REVISION = Table(  # Alembic's own
     "alembic_version",
     MetaData(),

@@ -23,6 +23,7 @@ from speckfarm_server.store.rows import (
     recording_of,
     status_of,
 )
+from speckfarm_server.store.writer import Row
 
 
 def find_job(connection: Connection, job_id: str) -> JobStatus:
@@ -181,6 +182,12 @@ def disabled_boards(connection: Connection) -> set[str]:
     """Boards that were drained."""
     table = schema.BOARDS
     return {row.id for row in connection.execute(select(table.c.id).where(~table.c.enabled))}
+
+
+def board_devices(connection: Connection) -> dict[str, Row]:
+    """The devkit that was accepted as each board last, as its columns; by board."""
+    rows = connection.execute(select(schema.BOARD_DEVICES)).mappings()
+    return {row["id"]: {name: row[name] for name in row if name != "id"} for row in rows}
 
 
 def _newest(table: Table, key: Any, page: Page) -> Select[Any]:

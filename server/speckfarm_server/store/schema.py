@@ -192,6 +192,19 @@ BOARDS = Table(
     Column("enabled", Boolean, nullable=False),
 )
 
+# The devkit that was accepted as a real board last.
+BOARD_DEVICES = Table(
+    "board_devices",
+    METADATA,
+    Column("id", String(64), primary_key=True),  # of the board
+    Column("type", String(64), nullable=False),
+    Column("serial", String(64), nullable=False),
+    Column("logic_version", BigInteger, nullable=False),
+    Column("usb_path", String(64), nullable=False),
+    Column("usb_address", Integer, nullable=False),
+    Column("disowned_proof", String(64), nullable=False),  # SHA-256 of another devkit's proof
+)
+
 # Results' small blobs, so that they are durable with their transaction; large ones are files.
 SMALL_BLOBS = Table(
     "small_blobs",

@@ -75,23 +75,36 @@ class Store:
         change = update(table).where(table.c.digest == digest).values(deleted_us=now_us)
         await self.write(lambda connection: connection.execute(change).rowcount)
 
-    async def set_enabled(self, board: str, *, enabled: bool, events: Sequence[Row]) -> None:
+    def set_enabled(
+        self, board: str, *, enabled: bool, events: Sequence[Row]
+    ) -> asyncio.Future[None]:
         """Remember over restarts whether a board is in service."""
-        boards = schema.BOARDS
-        log = self.steps.log(events)
+        row = {"id": board, "enabled": enabled}
+        return self.write(_replacing(schema.BOARDS, row, self.steps.log(events)))
 
-        def change(connection: Connection) -> None:
-            connection.execute(delete(boards).where(boards.c.id == board))
-            connection.execute(insert(boards).values(id=board, enabled=enabled))
-            log(connection)
-
-        await self.write(change)
+    def set_device(self, board: str, device: Row) -> asyncio.Future[None]:
+        """Remember over restarts which devkit is a board."""
+        row = {"id": board, **device}
+        return self.write(_replacing(schema.BOARD_DEVICES, row, self.steps.log([])))
 
     def close(self) -> None:
         """Commit what waits and close the database."""
         self._writer.close()
         self._reading.dispose()
         self._writing.dispose()
+
+
+def _replacing(
+    table: Table, row: Row, log: Callable[[Connection], None]
+) -> Callable[[Connection], None]:
+    """Write what is known of a board anew."""
+
+    def change(connection: Connection) -> None:
+        connection.execute(delete(table).where(table.c.id == row["id"]))
+        connection.execute(insert(table).values(**row))
+        log(connection)
+
+    return change
 
 
 def _add(table: Table, row: Row) -> Callable[[Connection], int]:
