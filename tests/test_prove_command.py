@@ -17,6 +17,8 @@ from speckfarm_server.prove.catalogue import EXPERIMENTS
 from tests.double_world import World
 from tests.farm_process import FarmProcess, scripted
 
+pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
+
 OTHER = {
     "fixed_ns": 520,
     "pipe_ns": 130,
