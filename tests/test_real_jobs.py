@@ -231,10 +231,10 @@ def test_another_devkit_in_the_same_port_is_noticed(
     board = follow_board(farm, "devkit-1", lambda each: each.device and each.device.serial == "Z9")
 
     follow_board(farm, "devkit-1", lambda each: not each.enabled)
-    assert ("board.swapped",) in rows(own, "SELECT event FROM events WHERE board = 'devkit-1'")
     farm.undrain("devkit-1")
     result = farm.run(digits_model, one_digit, board="devkit-1").wait(timeout=60)
     assert result.device == board.device
+    assert ("board.swapped",) in rows(own, "SELECT event FROM events WHERE board = 'devkit-1'")
 
 
 def test_a_server_that_is_killed_while_it_configures_leaves_the_devkit_to_the_next(

@@ -52,6 +52,19 @@ def test_a_wrong_answer_twice_is_a_quarantine_until_the_answer_is_right(tmp_path
     play(scene)
 
 
+def test_a_wrong_answer_that_is_only_to_be_told_keeps_no_job_away(tmp_path: Path) -> None:
+    async def scene() -> None:
+        script = script_of(tmp_path, known_answer="fail")
+        async with supervised(tmp_path, script, known_answer="told") as board:
+            host = await board.idle()
+
+            assert (host.health, host.faults, host.in_service) == (Health.UNKNOWN, 0, True)
+            assert host.message.startswith("The known answer is wrong: ")
+            assert (await board.run(tmp_path))[-1] == "done"
+
+    play(scene)
+
+
 def test_a_first_fault_costs_no_time_and_the_second_is_a_quarantine(tmp_path: Path) -> None:
     async def scene() -> None:
         async with supervised(tmp_path, script_of(tmp_path)) as board:

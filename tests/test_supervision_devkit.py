@@ -114,3 +114,12 @@ def test_a_devkit_swapped_for_one_with_a_serial_number_is_drained(
             assert board.events == ["board.swapped"]
 
     play(scene)
+
+
+def test_a_server_that_stops_lets_the_devkit_be_closed(tmp_path: Path, world: World) -> None:
+    async def scene() -> None:
+        async with devkit(tmp_path, world) as board:
+            await board.idle()
+        assert world.log()[-1] == "close"
+
+    play(scene)

@@ -22,6 +22,7 @@ MI = 1024 * 1024
 MAX_PORT = 65535
 BOARD_KINDS = ("simulated", "real", "scripted")
 FIRST_EVENTS = ("keep", "sacrifice")
+KNOWN_ANSWERS = ("required", "told")
 CHIPS_OF_DEVKITS = ("speck2f", "speck2e")  # boards/samna/names.py has their devkits
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -41,6 +42,8 @@ class BoardConfig:
     # A chip may lose the first event after a state reset (BMI, on speck2f): "keep" puts in what was
     # recorded; "sacrifice" sends the first event once more before it, to be lost in its place.
     first_event: str = "keep"
+    # What a wrong known answer does: "required" keeps jobs away, "told" only says so.
+    known_answer: str = "required"
     # File of `doctor --prove`: what a real board answered, or whose constants a simulated one has.
     proof: str = ""
 
@@ -186,6 +189,10 @@ def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
                 f"board {board.id}: first_event is {board.first_event!r}; it must be {allowed}"
             )
             raise BadInput("CONFIG_FIRST_EVENT", message, found=board.first_event, allowed=allowed)
+        if board.known_answer not in KNOWN_ANSWERS:
+            allowed = " or ".join(map(repr, KNOWN_ANSWERS))
+            message = f"board {board.id}: known_answer is {board.known_answer!r}, not {allowed}"
+            raise BadInput("CONFIG_KNOWN_ANSWER", message, found=board.known_answer)
         if board.kind == "real" and board.chip not in CHIPS_OF_DEVKITS:
             allowed = ", ".join(CHIPS_OF_DEVKITS)
             message = f"board {board.id}: no devkit with {board.chip} can be driven; {allowed} can"

@@ -78,8 +78,7 @@ class Dispatcher:
             self._usb.close()
         for runner in self._runners.values():
             await runner.stop()
-        for host in self.hosts:
-            await host.close()
+        await asyncio.gather(*(host.close() for host in self.hosts))
 
     def enqueue(self, live: LiveJob) -> None:
         """Let a job wait for a board until its deadline, unless it was cancelled meanwhile."""

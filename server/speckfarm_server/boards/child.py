@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from speckfarm_server.boards.wire import Inbox, Message, encode
@@ -83,6 +84,15 @@ class Child:
     def relax(self) -> None:
         """It has answered and owes nothing."""
         self._owes_answer = False
+
+    async def end(self, limit_s: float) -> None:
+        """Let it give its board back and end by itself, for so long; then kill it."""
+        self._owes_answer = False
+        if self._outbox is not None:
+            self._outbox.close()
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, limit_s)
+        self.close()
 
     def close(self, why: BoardFault | None = None) -> None:
         """Kill it; a `receive` that waits raises `why`."""

@@ -25,6 +25,8 @@ from speckfarm_server.job_result import device_from_plain
 
 logger = logging.getLogger(__name__)
 
+CLOSE_S = 2.0  # for a devkit to be closed when the server stops; then its process is killed
+
 
 class Keeper:
     """Leads one board through its states, but for IDLE -> BUSY -> IDLE of its jobs.
@@ -55,6 +57,7 @@ class Keeper:
         self._is_away = False  # its device was pulled since the last try began
         self._trouble = ""  # words on a quarantine or an absence, while it lasts
         self._swap = ""  # words on a swap, until an operator accepts it
+        self._doubt = ""  # words on a wrong known answer that is only told
         self._heartbeat = Heartbeat(
             farm.limits.heartbeat_s, lambda wrong: self.replace(f"failed ping: {wrong}")
         )
@@ -117,6 +120,9 @@ class Keeper:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+        self.stop_watch()
+        if self.child is not None:
+            await self.child.end(CLOSE_S)
         self._drop()
         self._state.turn(RuntimeState.OFFLINE)
 
@@ -176,22 +182,23 @@ class Keeper:
             self.child, self._config.chip, cache=self._cache, lease_s=self._limits.lease_s
         )
         wrong = self.recognition.judge(counts)
-        if wrong:
-            text = f"The known answer is wrong: {'; '.join(wrong)}"
+        text = f"The known answer is wrong: {'; '.join(wrong)}" if wrong else ""
+        if wrong and self._config.known_answer == "required":
             raise BoardFault("KNOWN_ANSWER_WRONG", text, ErrorClass.DEVICE_STALL)
+        self._doubt = text and f"{text}. It gets jobs, as farm.toml has known_answer = 'told'"
 
     def _ready(self) -> None:
         state = self._state
         if state.health is Health.BAD:
             self._news("board.returned", "it passed its known-answer check after a quarantine")
-        state.health = Health.GOOD
+        state.health = Health.UNKNOWN if self._doubt else Health.GOOD
         state.budget.ready()
         self._trouble, self._absences = "", 0
         if self.recognition.is_new:
             self.accept()
         state.swap_hint = self.recognition.hint
         self._note_swap()
-        state.turn(RuntimeState.IDLE, self._swap)
+        state.turn(RuntimeState.IDLE, self._swap or self._doubt)
         self.watch()
 
     def _failed(self, error: BoardFault | OSError) -> None:
