@@ -75,6 +75,15 @@ def _devkits(world: World, patched: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A devkit on the double of samna, for this process and all that are started after this."""
+    made = World(tmp_path / "world")
+    made.plug()
+    made.enter(monkeypatch)
+    return made
+
+
+@pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., FarmProcess]]:
     """Servers of the test's own: `make_server(toml)`, started."""
     made: list[FarmProcess] = []

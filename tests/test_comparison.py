@@ -667,16 +667,6 @@ id = "twin-0"
 """
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A devkit on the double of samna, for every server that is started after this."""
-    made = World(tmp_path / "world")
-    made.plug()
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made
-
-
 def test_a_devkit_that_does_what_its_twin_does_agrees_with_it(
     world: World,
     make_server: Callable[..., FarmProcess],

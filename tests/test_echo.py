@@ -228,14 +228,6 @@ def test_a_result_has_the_echo_among_its_spikes_and_nowhere_else(tmp_path: Path)
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path / "world")
-    made.plug()
-    made.enter(monkeypatch)
-    return made
-
-
-@pytest.fixture
 def board(world: World) -> Iterator[SamnaBoard]:
     opened = open_samna_board(options(world))
     yield opened

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,14 +30,6 @@ pytestmark = pytest.mark.system  # real time, which says nothing of the Python v
 
 CONFIGURATION = two_layers(monitor=True)
 PACKED = steady(3000, 60_000)
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path / "world")
-    made.plug()
-    made.enter(monkeypatch)
-    return made
 
 
 @pytest.fixture

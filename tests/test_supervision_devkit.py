@@ -6,22 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from speckfarm_server.boards.state import Health, RuntimeState
 from speckfarm_server.config import UsbConfig
 from tests.double_world import World
 from tests.supervised import Supervised, play, supervised
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A plugged devkit, for every process that is started after this."""
-    made = World(tmp_path / "world")
-    made.plug()
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made
 
 
 def devkit(folder: Path, world: World, **limits: float) -> AbstractAsyncContextManager[Supervised]:
