@@ -11,8 +11,11 @@ VENDOR_PYTHON ?= $(lastword $(shell command -v python3.10) $(wildcard $(or $(PYE
 COUNT ?= 20000
 MUTATIONS ?= 100000
 
+# Suites whose claims hold on any board.
+ON_DEVKITS := boards real_jobs client_server camera_jobs vendor_models readout_farm findings bad_settings bad_models bad_recordings
+
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sinabs test-pythons vendor fuzz check check-wheel docs-tables protos clean
+.PHONY: help demo serve test test-double test-sinabs test-pythons vendor fuzz check check-wheel docs-tables protos clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +28,9 @@ serve: $(VENV)/.server ## a server on 127.0.0.1:50051 with two simulated boards
 
 test: $(VENV)/.dev ## the whole test suite; needs no torch and no root
 	$(BIN)/python -m pytest
+
+test-double: $(VENV)/.dev ## tests of jobs, settings and models again, on devkits of the double of samna; real time: 8 min
+	SPECKFARM_TEST_BOARDS=double $(BIN)/python -m pytest -m "not simulated" --timeout 300 $(addprefix tests/test_,$(addsuffix .py,$(ON_DEVKITS)))
 
 test-sinabs: $(SINABS_VENV)/.ready ## comparisons with real sinabs and torch
 	$(SINABS_VENV)/bin/python -m pytest -c pyproject.toml tests/sinabs
@@ -49,7 +55,7 @@ check: $(VENV)/.dev ## lint, types, import rules, protos
 check-wheel: ## build the wheel and try it in new environments: client alone, then with the server
 	$(PYTHON) tools/check_wheel.py
 
-test-pythons: ## all tests but kills and faults, on each Python from 3.10 to 3.13 that is installed
+test-pythons: ## all tests but kills, faults and real time, on each other Python from 3.10 to 3.13 that is installed
 	tools/test_pythons.sh
 
 docs-tables: $(VENV)/.dev ## bring the table of the twin's assumptions in docs/explanation/twin.md up to date

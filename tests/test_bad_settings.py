@@ -158,7 +158,7 @@ def test_numbers_that_no_client_of_ours_would_send_are_refused_too(
     ("options", "reason"),
     [
         ({"chip": "speck9"}, "UNKNOWN_CHIP"),
-        ({"kind": "real"}, "NO_MATCHING_BOARD"),
+        pytest.param({"kind": "real"}, "NO_MATCHING_BOARD", marks=pytest.mark.simulated),
         ({"board": "no-such-board"}, "NO_MATCHING_BOARD"),
         ({"chip": "speck2e"}, "NO_MATCHING_BOARD"),
         ({"queue_timeout_s": 0}, "TIMEOUT_INVALID"),

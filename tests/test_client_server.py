@@ -65,6 +65,7 @@ def test_check_leaves_no_model_and_no_job_behind(farm: speckfarm.Farm, tmp_path:
     assert "absent.nir" not in {model.name for model in farm.models()}
 
 
+@pytest.mark.simulated
 def test_the_example_network_reads_most_digits(farm: speckfarm.Farm) -> None:
     result = farm.run(MODEL, RECORDINGS).wait(timeout=50)
 
@@ -76,6 +77,7 @@ def test_the_example_network_reads_most_digits(farm: speckfarm.Farm) -> None:
     assert result.latency.n == len(result.spikes)
 
 
+@pytest.mark.simulated
 def test_arrays_give_what_the_file_gives(farm: speckfarm.Farm) -> None:
     from_file = farm.run(MODEL, RECORDINGS).wait(timeout=50)
 
@@ -190,6 +192,7 @@ def test_usage_counts_the_users_jobs(farm: speckfarm.Farm) -> None:
     assert after == before + 1
 
 
+@pytest.mark.simulated
 def test_latency_is_merged_by_model_and_kind(farm: speckfarm.Farm) -> None:
     result = farm.run(MODEL, *_digits(2)).wait(timeout=50)
 
@@ -200,6 +203,7 @@ def test_latency_is_merged_by_model_and_kind(farm: speckfarm.Farm) -> None:
     assert row.latency.n >= result.latency.n
 
 
+@pytest.mark.simulated
 @pytest.mark.usefixtures("command")
 @pytest.mark.parametrize("name", ["", ".farm", ".job", ".result", ".benchmark"])
 def test_the_examples_in_docstrings_are_true(
@@ -224,6 +228,7 @@ def test_a_wrong_token_is_refused(server: FarmProcess) -> None:
         farm.info()
 
 
+@pytest.mark.simulated
 @pytest.mark.usefixtures("command")
 def test_run_on_the_command_line_prints_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["run", str(MODEL), str(RECORDINGS), "--decimator", "0=2", "-o", "json"])
@@ -266,7 +271,9 @@ def test_every_list_prints_in_every_way(
         (["check", str(MODEL), "--monitor", "8"], 3),
         (["run", str(MODEL), str(MODEL)], 3),
         (["run", str(RECORDINGS), str(RECORDINGS)], 3),
-        (["run", str(MODEL), str(RECORDINGS), "--real"], 2),
+        pytest.param(
+            ["run", str(MODEL), str(RECORDINGS), "--real"], 2, marks=pytest.mark.simulated
+        ),
         (["bench", str(MODEL), str(RECORDINGS), "--sweep", "decimater.0=2"], 2),
     ],
 )
