@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speckfarm.events import ECHO, PackedEvents
-from speckfarm_server.boards.board import Chunk, RunReport
+from speckfarm_server.boards.board import Chunk, RunReport, Tell, quietly
 from speckfarm_server.configuration import Configuration, DvsConfiguration
 from speckfarm_server.job_result import Ending, LayerActivity
 from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
@@ -40,10 +40,10 @@ class HiddenBoard:
         self.held_back_us: list[float] = []  # of each recording: the truth
         self.lags_us: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
 
-    def configure(self, configuration: Configuration) -> None:
+    def configure(self, configuration: Configuration, tell: Tell = quietly) -> None:
         self._twin = Twin(configuration, assumptions=self._assumptions)
 
-    def reset_state(self) -> None:
+    def reset_state(self, tell: Tell = quietly) -> None:
         assert self._twin is not None
         self._twin.reset_state()
 

@@ -45,7 +45,7 @@ def test_each_real_board_is_told_its_devkit(world: World) -> None:
     )
 
     assert [line.state for line in found] == [State.OK, State.OK, State.WRONG]
-    assert "every name that speck2f and speck2e" in found[0].found
+    assert "every name that the farm drives speck2f with" in found[0].found
     assert found[1].found == "left is Speck2fDevKit at USB 2-1.3"
     assert "No devkit fits board right" in found[2].found
     assert "2-1.4" in found[2].found

@@ -93,6 +93,9 @@ class ErrorClass(str, Enum):
     INTERNAL = "INTERNAL"  # a bug of the farm; no retry
 
 
+_OF_THE_HOST = ("INPUT_LATE",)  # tried again, and blamed on no board
+
+
 class BoardFault(FarmError):
     """An attempt failed on its board."""
 
@@ -101,6 +104,12 @@ class BoardFault(FarmError):
     ) -> None:
         super().__init__(reason, message, fields=(), **metadata)
         self.error_class = error_class
+
+    @property
+    def is_the_boards(self) -> bool:
+        """Whether it tells against the board, or else against the job, the host or the farm."""
+        is_retried = self.error_class in (ErrorClass.INFRASTRUCTURE, ErrorClass.DEVICE_STALL)
+        return is_retried and self.reason not in _OF_THE_HOST
 
 
 class Severity(str, Enum):

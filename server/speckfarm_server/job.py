@@ -54,9 +54,9 @@ MAY_FOLLOW: Mapping[JobState, tuple[JobState, ...]] = {
 
 # Default run time of an attempt: a fixed part, a part for each recording, and their length times a
 # factor. A simulated board may be far slower than the chip. A real one is not, but before each
-# recording it writes up to 327,680 neurons, and after it waits for quiet.
+# recording it writes up to 327,680 neurons, and after it waits up to 10 s for quiet.
 RUN_BASE_US = 30_000_000
-RUN_EACH_US = {BoardKind.REAL: 3_000_000, BoardKind.SIMULATED: 0}
+RUN_EACH_US = {BoardKind.REAL: 15_000_000, BoardKind.SIMULATED: 0}
 RUN_FACTOR = {BoardKind.REAL: 3, BoardKind.SIMULATED: 300}
 
 

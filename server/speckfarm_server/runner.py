@@ -122,7 +122,7 @@ class Runner:
         self.live = None
         released_us = now_us()
         is_stuck = self.host.runtime_state is RuntimeState.BUSY  # it never said that it ended
-        if failure is not None and failure.error_class in _BOARD_CLASSES:
+        if failure is not None and failure.is_the_boards:
             self.host.replace(failure.message)
         elif is_stuck:
             self.host.replace("it did not say how its job ended")
@@ -241,7 +241,7 @@ class Runner:
         live.faults += fault.error_class in _BOARD_CLASSES
         tries = _TRIES.get(fault.error_class, 0)
         if live.faults < min(tries, self._limits.max_attempts):
-            live.avoid |= {self.host.id}
+            live.avoid |= {self.host.id} if fault.is_the_boards else set()
             logger.warning("job %s goes back into the queue: %s", live.spec.id, fault.message)
             live.move(JobState.QUEUED, f"again after {fault.reason} on {self.host.id}")
             await self._store_end(live, None, released_us, error=error)

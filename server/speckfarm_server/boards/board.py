@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,13 @@ class RunReport:
     findings: tuple[Finding, ...] = ()  # about the board itself, each reason once
 
 
+Tell: TypeAlias = Callable[[], None]
+
+
+def quietly() -> None:
+    """Nobody has to be told that work goes on."""
+
+
 class Board(Protocol):
     """A board in its own process. Every method may raise BoardFault."""
 
@@ -64,11 +71,14 @@ class Board(Protocol):
         """Which devkit it is; None on a simulated board."""
         ...
 
-    def configure(self, configuration: Configuration) -> None:
-        """Write a configuration; neurons hold their initial state afterwards."""
+    def configure(self, configuration: Configuration, tell: Tell = quietly) -> None:
+        """Write a configuration; neurons hold their initial state afterwards.
+
+        `tell` is called while that takes long; it may raise to end it.
+        """
         ...
 
-    def reset_state(self) -> None:
+    def reset_state(self, tell: Tell = quietly) -> None:
         """Give every neuron its initial state."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +105,12 @@ class Attempt:
                 self._timed("reset", self._reset)
             return False
         self._progress("configuring", 0)
-        self._timed("configure", lambda: self._board.configure(self._task.configuration))
+        tell = partial(self._progress, "configuring", 0)
+        self._timed("configure", lambda: self._board.configure(self._task.configuration, tell))
         return True
 
     def _reset(self) -> None:
-        self._board.reset_state()
+        self._board.reset_state(self._tell)
         self._lags_of.reset_state()
 
     def _run_one(self, digest: str, file: Recordings, number: int) -> None:

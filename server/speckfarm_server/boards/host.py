@@ -69,6 +69,8 @@ class BoardHost(BoardState):
         op = ""
         while op not in ENDS:
             message = await child.receive()
+            if child is not self._keeper.child:  # it was replaced while this was on its way
+                raise child.fault
             op = message["op"]
             if op == "done":
                 child.loaded = task["configuration"]

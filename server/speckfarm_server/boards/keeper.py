@@ -25,6 +25,8 @@ from speckfarm_server.job_result import device_from_plain
 
 logger = logging.getLogger(__name__)
 
+# Of the host, not of the devkit: no fault is counted, and it is looked for again.
+UNAVAILABLE = ("DEVICE_NOT_FOUND", "DEVICE_NOT_ALLOWED", "DEVICE_IN_USE")
 CLOSE_S = 2.0  # for a devkit to be closed when the server stops; then its process is killed
 
 
@@ -53,7 +55,8 @@ class Keeper:
         self._work: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._pause_s = 0.0  # before the next try
-        self._absences = 0  # tries in a row that found no devkit
+        self._is_absent = False  # the last try found no devkit that it may use
+        self._looks = 0  # such tries in a row, since a device was plugged in
         self._is_away = False  # its device was pulled since the last try began
         self._trouble = ""  # words on a quarantine or an absence, while it lasts
         self._swap = ""  # words on a swap, until an operator accepts it
@@ -93,7 +96,7 @@ class Keeper:
     def plug(self) -> None:
         """A device came that may be this board's: do not wait for the next try."""
         if self._is_working:
-            self._absences = 0
+            self._looks = 0
             self._wake.set()
 
     def accept(self) -> None:
@@ -144,6 +147,10 @@ class Keeper:
             except (BoardFault, OSError) as error:
                 self._drop()
                 self._failed(error)
+            except Exception as error:  # the one catch-all: a board must not be lost to a bug
+                logger.exception("board %s could not be brought up", self._state.id)
+                self._drop()
+                self._failed(OSError(f"{type(error).__name__}: {error}"))
             else:
                 self._ready()
                 return
@@ -167,6 +174,7 @@ class Keeper:
         while (message := await self.child.receive())["op"] != "ready":
             if message["op"] == "failed":
                 raise fault_of(message)
+            self.child.expect(message.get("limit_s", self._limits.start_s))
             self._state.turn(self._state.runtime_state, message.get("message", ""))
         self.child.relax()
         self._state.device = device_from_plain(message["device"])
@@ -193,7 +201,7 @@ class Keeper:
             self._news("board.returned", "it passed its known-answer check after a quarantine")
         state.health = Health.UNKNOWN if self._doubt else Health.GOOD
         state.budget.ready()
-        self._trouble, self._absences = "", 0
+        self._trouble, self._looks, self._is_absent = "", 0, False
         if self.recognition.is_new:
             self.accept()
         state.swap_hint = self.recognition.hint
@@ -202,8 +210,7 @@ class Keeper:
         self.watch()
 
     def _failed(self, error: BoardFault | OSError) -> None:
-        is_missing = isinstance(error, BoardFault) and error.reason == "DEVICE_NOT_FOUND"
-        if is_missing or self._is_away:
+        if self._is_away or is_unavailable(error):
             self._state.budget.excuse()
             self._absent("it was unplugged" if self._is_away else str(error))
             self._state.turn(RuntimeState.OFFLINE, self._trouble)
@@ -232,14 +239,15 @@ class Keeper:
         return True
 
     def _absent(self, why: str) -> None:
-        """There is no devkit; look again after a while, or when one is plugged in."""
-        state = self._state
-        if self._absences == 0:
+        """There is no devkit to use; look again after a while, or when one is plugged in."""
+        if not self._is_absent:
+            self._is_absent = True
             self._trouble = f"no devkit since {_now()}: {why}"
             self._news("board.unplugged", why)
-        self._absences += 1
-        state.health = Health.UNKNOWN
-        self._pause_s = back_off_s(self._absences)
+        self._looks += 1
+        self.recognition.meet(None)
+        self._state.health = Health.UNKNOWN
+        self._pause_s = back_off_s(self._looks)
 
     def _note_swap(self) -> None:
         """Take a board that is another devkit out of service, until an operator accepts it."""
@@ -252,8 +260,9 @@ class Keeper:
             f"another devkit is in this place ({difference}). It is drained: `speckfarm undrain "
             f"{self._state.id}` accepts it; a proof of the former one counts no more"
         )
-        self._state.enabled = False
-        self._news("board.swapped", difference, is_drained=True)
+        if self._state.enabled:  # else it was drained before the server was started
+            self._state.enabled = False
+            self._news("board.swapped", difference, is_drained=True)
 
     def _news(self, event: str, message: str, *, is_drained: bool = False) -> None:
         logger.warning("%s %s: %s", event, self._state.id, message)
@@ -270,6 +279,13 @@ class Keeper:
         if self.child is not None:
             self.child.close()
             self.child = None
+
+
+def is_unavailable(error: BoardFault | OSError) -> bool:
+    """Whether nothing is wrong with a devkit: it is not there, or this server may not use it."""
+    return isinstance(error, BoardFault) and (
+        error.reason in UNAVAILABLE or error.error_class is ErrorClass.CONFIGURATION
+    )
 
 
 def _now() -> str:

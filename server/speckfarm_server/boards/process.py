@@ -5,7 +5,7 @@ socket closes, so no orphan holds a board.
 
     server -> run {job, attempt, configuration, recordings, keep_lags} + configuration bytes
               cancel {}   ping {}
-    board  -> starting {message}   ready {device}   progress {stage, done}
+    board  -> starting {message, limit_s?}   ready {device}   progress {stage, done}
               done {...} + spikes   failed {reason, error_class, ...}   cancelled {}
               pong {message}   failed also instead of ready, if there is no board to own
 """
@@ -31,6 +31,7 @@ from speckfarm_server.errors import BoardFault, ErrorClass, FarmError
 logger = logging.getLogger(__name__)
 
 PROGRESS_S = 0.25
+OPEN_LIMIT_S = 15.0  # to find and open a devkit; a compiling simulator has the server's `start_s`
 
 
 class BoardProcess:
@@ -47,12 +48,16 @@ class BoardProcess:
     def serve(self) -> None:
         """Handle messages until the server is gone."""
         self._send({"op": "ready", "device": self._board.device})
-        while (message := receive(self._connection)) is not None:
-            if message["op"] == "run":
-                self._run(message)
-            elif message["op"] == "ping":
-                self._send({"op": "pong", "message": self._board.health()})
-        self._board.close()
+        try:
+            while (message := receive(self._connection)) is not None:
+                if message["op"] == "run":
+                    self._run(message)
+                elif message["op"] == "ping":
+                    self._send({"op": "pong", "message": self._board.health()})
+        except ConnectionError:
+            logger.info("the server is gone")
+        finally:
+            self._board.close()
 
     def _run(self, message: Message) -> None:
         """Answer one run message with exactly one of done, failed, cancelled."""
@@ -97,7 +102,7 @@ class BoardProcess:
         self._last_sent = time.monotonic()
         try:
             self._connection.sendall(encode(message, data))
-        except BrokenPipeError:  # the server is gone; `serve` ends at its next receive
+        except ConnectionError:  # the server is gone; `serve` ends at its next receive
             logger.info("the server is gone")
 
 
@@ -115,6 +120,8 @@ def open_board(kind: str, options: str, connection: socket.socket) -> Board:
         from speckfarm_server.boards.samna.board import open_samna_board
 
         os.dup2(2, 1)  # the vendor's library prints, and what it says belongs into the log
+        starting = {"op": "starting", "message": "opening the devkit", "limit_s": OPEN_LIMIT_S}
+        connection.sendall(encode(starting))
         return open_samna_board(json.loads(options))
     from speckfarm_server.boards.proved import proved_assumptions
     from speckfarm_server.boards.simulated import SimulatedBoard
@@ -141,7 +148,8 @@ def main(arguments: list[str]) -> None:
     try:
         board = open_board(kind, options, connection)
     except Exception as error:  # the server waits for an answer, whatever it is
-        logger.exception("there is no board")
+        if not isinstance(error, FarmError):  # which the server logs, and may do so for hours
+            logger.exception("there is no board")
         connection.sendall(encode(_failed(error)))
         return
     BoardProcess(connection, board).serve()

@@ -35,7 +35,7 @@ import numpy as np
 
 from speckfarm.events import TIME_SHIFT, PackedEvents
 from speckfarm_server.boards import known_answer
-from speckfarm_server.boards.board import Chunk, RunReport
+from speckfarm_server.boards.board import Chunk, RunReport, Tell, quietly
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Device, Ending, LayerActivity
@@ -78,7 +78,7 @@ class ScriptedBoard:
         self._wait(self._collect_ms)
         return ""
 
-    def configure(self, configuration: Configuration) -> None:
+    def configure(self, configuration: Configuration, tell: Tell = quietly) -> None:
         """Wait, or fail."""
         self._next_step()
         self._layers = len(configuration.cores)
@@ -87,7 +87,7 @@ class ScriptedBoard:
         self._known = list(known_answer.COUNTS) if is_known and self._factor > 0 else []
         self._wait(self._configure_ms)
 
-    def reset_state(self) -> None:
+    def reset_state(self, tell: Tell = quietly) -> None:
         """Wait."""
         self._wait(self._reset_ms)
 

@@ -1,7 +1,8 @@
 """Lags and the overrun verdict of a board that does not know what caused an output.
 
 A twin whose cores take no time runs each recording beside the board; estimate.py and overrun.py
-compare. No such board has been tried yet; tests use a twin whose constants are hidden.
+compare. No such board has been tried yet; tests use a twin whose constants are hidden, and devkits
+on the double of samna.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from speckfarm.events import PackedEvents
-from speckfarm_server.boards.board import Chunk, HeldBack, RunReport
+from speckfarm_server.boards.board import Chunk, HeldBack, RunReport, Tell, quietly
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Ending, LayerActivity
@@ -34,7 +34,7 @@ class SimulatedBoard:
         """Digest of everything that nobody has published about the silicon."""
         return self._assumptions
 
-    def configure(self, configuration: Configuration) -> None:
+    def configure(self, configuration: Configuration, tell: Tell = quietly) -> None:
         """Build the twin of one configuration; BoardFault TWIN_REFUSED if it cannot run it."""
         self._twin = None
         try:
@@ -43,7 +43,7 @@ class SimulatedBoard:
             message = f"The simulated board cannot run this configuration: {error}"
             raise BoardFault("TWIN_REFUSED", message, ErrorClass.JOB, found=error) from error
 
-    def reset_state(self) -> None:
+    def reset_state(self, tell: Tell = quietly) -> None:
         """Give every neuron its initial state; decimator counters stay, as assumed of the chip."""
         self._configured().reset_state()
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from speckfarm.events import PackedEvents
-from speckfarm_server.boards.board import Chunk, RunReport
+from speckfarm_server.boards.board import Chunk, RunReport, Tell, quietly
 from speckfarm_server.boards.samna.assumptions import (
     ANSWER_LIMIT_S,
     FIRST_MARK,
@@ -33,9 +33,10 @@ from speckfarm_server.boards.samna.neurons import (
     next_mark,
     states_of,
 )
+from speckfarm_server.boards.samna.remarks import changed, unasked, without_live_events
 from speckfarm_server.boards.samna.run import Run
 from speckfarm_server.configuration import Configuration
-from speckfarm_server.errors import BoardFault, ErrorClass, Finding, Severity
+from speckfarm_server.errors import BoardFault, ErrorClass, Finding
 from speckfarm_server.job_result import Device, LayerActivity
 
 
@@ -59,6 +60,7 @@ class SamnaBoard:
         self._marks: tuple[Mark, ...] = ()
         self._resets: list[list[Any]] = []  # what a state reset writes, made once: they are many
         self._mark = FIRST_MARK
+        self._findings: tuple[Finding, ...] = ()  # about what is written otherwise than asked for
         self._is_fresh = False  # nothing has entered since the neurons were written
         self._run: Run | None = None
         self._inputs = 0  # events of the last recording
@@ -77,7 +79,7 @@ class SamnaBoard:
             first_event=self._options["first_event"],
         )
 
-    def configure(self, configuration: Configuration) -> None:
+    def configure(self, configuration: Configuration, tell: Tell = quietly) -> None:
         """Write a configuration and wait until the board has it.
 
         It is written with marked neurons, which are read until all answer; then the marks are
@@ -85,6 +87,8 @@ class SamnaBoard:
         """
         self._settle()
         self._configuration = None
+        self._findings = tuple(changed(configuration))
+        configuration = without_live_events(configuration)
         self._link.set_slow_clock(None)  # leaks would wash the marks away
         self._marks = marks_of(configuration)
         self._resets = [
@@ -94,7 +98,7 @@ class SamnaBoard:
         self._mark = next_mark(self._mark)
         self._link.apply(marked(configuration, self._marks, self._mark))
         expected = {(mark.core, mark.address): self._mark for mark in self._marks}
-        if not self._answers(expected, READY_LIMIT_S):
+        if not self._answers(expected, READY_LIMIT_S, tell):
             text = (
                 f"The board does not have the configuration {READY_LIMIT_S:g} s after it was "
                 f"written: neurons of {len(expected)} cores were asked for the state that it gives "
@@ -104,9 +108,9 @@ class SamnaBoard:
                 "BOARD_NOT_READY", text, ErrorClass.INFRASTRUCTURE, limit_s=READY_LIMIT_S
             )
         self._configuration = configuration
-        self.reset_state()
+        self.reset_state(tell)
 
-    def reset_state(self) -> None:
+    def reset_state(self, tell: Tell = quietly) -> None:
         """Write the initial state of every neuron in use; raises BoardFault BOARD_NOT_READY.
 
         Each core is marked after its own neurons and the mark erased again, so that the answers
@@ -116,8 +120,9 @@ class SamnaBoard:
         self._mark = next_mark(self._mark)
         for events in self._resets:
             self._link.send(events)
+            tell()
         for goal in (lambda _: self._mark, lambda mark: mark.initial):
-            self._write_marks({mark: goal(mark) for mark in self._marks})
+            self._write_marks({mark: goal(mark) for mark in self._marks}, tell)
         self._is_fresh = True
 
     def run(self, packed: PackedEvents) -> Iterator[Chunk]:
@@ -144,7 +149,7 @@ class SamnaBoard:
             activity=tuple(self._activity(self._configuration, run)),
             ending=run.ending,
             power=run.power.rails,
-            findings=(*run.power.findings, *_unasked(run)),
+            findings=(*self._findings, *run.power.findings, *unasked(run.unasked)),
         )
 
     def health(self) -> str:
@@ -164,20 +169,22 @@ class SamnaBoard:
 
     def close(self) -> None:
         """Give the devkit back."""
-        self._settle()
-        self._link.close()
-        self._lock.close()
+        try:
+            self._settle()
+            self._link.close()
+        finally:
+            self._lock.close()
 
     def _settle(self) -> None:
         """End a recording that its caller left: nothing of it may reach what comes next."""
         if self._run is not None:
             self._run.abandon()
 
-    def _write_marks(self, goals: Mapping[Mark, int]) -> None:
+    def _write_marks(self, goals: Mapping[Mark, int], tell: Tell) -> None:
         for mark, state in goals.items():
             self._link.send([self._forms.write_neuron(mark.core, mark.address, state)])
         expected = {(mark.core, mark.address): state for mark, state in goals.items()}
-        if not self._answers(expected, READY_LIMIT_S):
+        if not self._answers(expected, READY_LIMIT_S, tell):
             text = f"Neurons do not have the states {READY_LIMIT_S:g} s after they were written"
             raise BoardFault(
                 "BOARD_NOT_READY", text, ErrorClass.INFRASTRUCTURE, limit_s=READY_LIMIT_S
@@ -189,7 +196,12 @@ class SamnaBoard:
         core, address = (mark.core, mark.address) if mark is not None else (0, 0)
         return self._answers({(core, address): None}, ANSWER_LIMIT_S)
 
-    def _answers(self, expected: Mapping[tuple[int, int], int | None], limit_s: float) -> bool:
+    def _answers(
+        self,
+        expected: Mapping[tuple[int, int], int | None],
+        limit_s: float,
+        tell: Tell = quietly,
+    ) -> bool:
         """Read neurons until all have told their state (None: any); False after the limit."""
         missing = dict(expected)
         deadline_s = time.monotonic() + limit_s
@@ -205,6 +217,7 @@ class SamnaBoard:
                 place = (answer.core, answer.address)
                 if place in missing and missing[place] in (None, answer.state):
                     del missing[place]
+            tell()
             time.sleep(POLL_S if missing else 0)
         return True
 
@@ -244,20 +257,3 @@ def open_samna_board(options: Mapping[str, Any]) -> SamnaBoard:
     except BaseException:
         lock.close()
         raise
-
-
-def _unasked(run: Run) -> tuple[Finding, ...]:
-    if not run.unasked:
-        return ()
-    text = (
-        f"{run.unasked:,} events came out that no monitor was set for, and were dropped: the live "
-        "camera or a raw monitor may be on in the model's configuration"
-    )
-    return (
-        Finding(
-            reason="UNASKED_EVENTS",
-            severity=Severity.WARNING,
-            message=text,
-            metadata={"events": str(run.unasked)},
-        ),
-    )

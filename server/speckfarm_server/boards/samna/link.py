@@ -82,7 +82,7 @@ class Link:
     def set_slow_clock(self, hz: float | None) -> None:
         """Let the board's FPGA give the slow clock, or none."""
         if hz is not None:
-            self._call(self._io, "slow_clock_hz", hz)
+            self._call(self._io, "slow_clock_hz", whole_hz(hz))
         self._call(self._io, "slow_clock", hz is not None)
 
     @property
@@ -93,7 +93,7 @@ class Link:
     def start_power(self, hz: float) -> None:
         """Let the board measure its rails so often, if it can."""
         if self.measures_power:
-            self._call(self._power, "power.start", hz)
+            self._call(self._power, "power.start", round(hz))
 
     def stop_power(self) -> None:
         """Stop measuring."""
@@ -112,9 +112,11 @@ class Link:
 
     def close(self) -> None:
         """Stop the graphs and give the board back."""
-        for graph in self._graphs:
-            self._call(graph, "graph.stop")
-        self._guard("close_device", self._named("close_device"), self._handle)
+        try:
+            for graph in self._graphs:
+                self._call(graph, "graph.stop")
+        finally:
+            self._guard("close_device", self._named("close_device"), self._handle)
 
     def _join(self, nodes: Sequence[Any]) -> Any:
         graph = resolve(self._library, self._names["graph"])()
@@ -153,6 +155,11 @@ class Link:
             raise _fault(what, error) from error
 
 
+def whole_hz(hz: float) -> int:
+    """The rate that the board's FPGA is told: sinabs and all public programs give it whole Hz."""
+    return max(1, round(hz))
+
+
 def _open(open_device: Callable[[Any], Any], device: FoundDevice) -> Any:
     try:
         return open_device(device.info)
@@ -168,6 +175,9 @@ def _open(open_device: Callable[[Any], Any], device: FoundDevice) -> Any:
 
 def _fault(what: str, error: Exception) -> BoardFault:
     words = f"{type(error).__name__}: {error}"
+    if isinstance(error, (TypeError, ValueError)):  # not the board: it was called wrongly
+        text = f"samna refuses a call of the farm ({what}: {words}). Please report it"
+        return BoardFault("VENDOR_CALL_REFUSED", text, ErrorClass.INTERNAL, call=what, found=words)
     if any(word in str(error).lower() for word in _TIME_OUT):
         text = (
             f"The board did not answer in time ({what}: {words}). If it stays so, press its reset"

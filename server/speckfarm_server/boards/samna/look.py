@@ -2,8 +2,8 @@
 
 `python -m speckfarm_server.boards.samna.look REQUEST`, REQUEST being a JSON object {sysfs, nodes,
 boards: [keys of a real board in farm.toml]}. Prints one JSON object: `fault` (why samna is of no
-use), or `version`, `missing` (names by chip that the library lacks), `seen` (devkits) and `boards`
-({id, found or fault}). The library may print, hang or crash: the caller sets the limit.
+use), or `version`, `missing` (names that it lacks, by chip of the boards), `seen` (devkits) and
+`boards` ({id, found or fault}). The library may print, hang or crash: the caller sets the limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def look(request: Mapping[str, Any]) -> dict[str, object]:
         library = import_library()
     except BoardFault as fault:
         return {"fault": fault.message}
-    chips = [name for name, chip in CHIP_NAMES.items() if chip.device_types]
+    known = [name for name, chip in CHIP_NAMES.items() if chip.device_types]
+    chips = sorted({board["chip"] for board in request["boards"]}) or known
     found: dict[str, object] = {
         "version": str(getattr(library, "__version__", "")),
         "missing": {chip: _missing(library, chip) for chip in chips},

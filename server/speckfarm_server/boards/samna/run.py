@@ -21,15 +21,17 @@ from speckfarm_server.boards.samna.assumptions import (
     PREPARED_EVENTS,
     QUIET_US,
     SAFETY_LEAD_US,
+    SETTLE_US,
     WRITE_AHEAD_US,
 )
 from speckfarm_server.boards.samna.events import EventForms, Heard, Int64Array, Translation
 from speckfarm_server.boards.samna.link import Link
 from speckfarm_server.boards.samna.power import PowerMeter
-from speckfarm_server.chip import LONGEST_REAL_US
+from speckfarm_server.chip import LONGEST_REAL_US, find_chip
 from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Ending
+from speckfarm_server.vendor.readout import readout_of
 
 US_PER_S = 1e6
 
@@ -58,6 +60,8 @@ class Run:
         self._spikes = np.zeros(256, np.int64)  # by layer
         self.unasked = 0  # events that no monitor was set for
         self._echo_from_us = 0
+        self._ticks = False  # whether the slow clock is on
+        self._has_readout = readout_of(configuration, find_chip(configuration.chip)) is not None
 
     def chunks(self, *, sacrifice: bool) -> Iterator[Chunk]:
         """Put the recording in and yield what comes out, at least every 0.1 s or so.
@@ -71,6 +75,7 @@ class Run:
         self._start(sacrifice=sacrifice)
         quiet_from_us = float(self._last_us)
         while True:
+            self._switch_clock()
             self._write_due()
             chunk = self._listen()
             _, latest_us = self._watch_us()
@@ -138,22 +143,38 @@ class Run:
         )
 
     def _start(self, *, sacrifice: bool) -> None:
-        self._link.receive()  # what is left of before
         self._is_running = True
         self.power.start()
         before_s = time.monotonic()
         self._link.start_watch()
         self._started_s = (before_s, time.monotonic())
-        self._link.set_slow_clock(self._configuration.slow_clock_hz)
+        while self._watch_us()[0] < SETTLE_US:  # what is left of before has stamps of before
+            self._link.receive()
+            time.sleep(POLL_S)
         if sacrifice:
             stamps = np.array([SAFETY_LEAD_US // 2])
             first = self._forms.inputs(self._packed[:1], stamps, self._configuration)
             self._link.send(first)
             self._echo_from_us = SAFETY_LEAD_US * 3 // 4  # that event is not of the recording
 
+    def _switch_clock(self) -> None:
+        """Let the slow clock tick from the first event to the last, as far as the host can time it.
+
+        If the readout layer is used, one period longer, which is when it tells its last class.
+        """
+        hz = self._configuration.slow_clock_hz
+        if hz is None:
+            return
+        more_us = US_PER_S / hz if self._has_readout else 0.0
+        is_due = SAFETY_LEAD_US <= self._watch_us()[0] < self._last_us + more_us
+        if is_due != self._ticks:
+            self._ticks = is_due
+            self._link.set_slow_clock(hz if is_due else None)
+
     def _stop(self) -> None:
         self._is_running = False
-        self._link.set_slow_clock(None)
+        if self._ticks:
+            self._link.set_slow_clock(None)
         self._link.stop_watch()
         self.power.stop()
 
@@ -201,7 +222,7 @@ class Run:
 
     def _check_stamps(self, heard: Heard, latest_us: float) -> None:
         """Stamps of a stop watch that stands, or that is ahead of the host's clock."""
-        stamps = heard.spikes[:, 0]
+        stamps = np.concatenate([heard.spikes[:, 0], heard.pins[:, 0]])
         if not len(stamps):
             return
         ahead_us = float(stamps.max()) - latest_us
