@@ -9,6 +9,8 @@ import pytest
 from speckfarm_server.config import FarmConfig, load
 from speckfarm_server.errors import BadInput
 
+REAL = "[[boards]]\nid = 'k'\nkind = 'real'\n"
+
 
 def refusal(tmp_path: Path, text: str) -> BadInput:
     path = tmp_path / "farm.toml"
@@ -57,6 +59,14 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         ("[[boards]]\nid = 'a'\nkind = 'magic'", "CONFIG_BOARD_KIND", "'magic'"),
         ("[[boards]]\nid = 'a'\nchip = 'speck9'", "UNKNOWN_CHIP", "speck2f"),
         ("[[boards]]\nid = 'a'\n[[boards]]\nid = 'a'", "CONFIG_BOARD_TWICE", "'a'"),
+        (f"{REAL}first_event = 'lose'", "CONFIG_FIRST_EVENT", "'keep' or 'sacrifice'"),
+        (f"{REAL}known_answer = 'no'", "CONFIG_KNOWN_ANSWER", "'required' or 'told'"),
+        (f"{REAL}chip = 'speck2b'", "CONFIG_BOARD_CHIP", "speck2f, speck2e can"),
+        (
+            f"{REAL}usb = '2-1'\n{REAL}usb = '2-1'".replace("'k'", "'l'", 1),
+            "CONFIG_BOARD_TWICE",
+            "the usb '2-1'",
+        ),
         ("listen = ", "CONFIG_UNREADABLE", "farm.toml"),
     ],
 )

@@ -24,6 +24,11 @@ BOARD_KINDS = ("simulated", "real", "scripted")
 FIRST_EVENTS = ("keep", "sacrifice")
 KNOWN_ANSWERS = ("required", "told")
 CHIPS_OF_DEVKITS = ("speck2f", "speck2e")  # boards/samna/names.py has their devkits
+_CHOICES = {
+    "kind": (BOARD_KINDS, "CONFIG_BOARD_KIND"),
+    "first_event": (FIRST_EVENTS, "CONFIG_FIRST_EVENT"),
+    "known_answer": (KNOWN_ANSWERS, "CONFIG_KNOWN_ANSWER"),
+}
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -175,31 +180,31 @@ def _section(kind: type[T], name: str, plain: Any) -> T:
 
 
 def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
-    ids = [board.id for board in boards]
     for board in boards:
         find_chip(board.chip)
-        if board.kind not in BOARD_KINDS:
-            message = (
-                f"board {board.id}: kind {board.kind!r} is not known; use 'simulated' or 'real'"
-            )
-            raise BadInput("CONFIG_BOARD_KIND", message, found=board.kind)
-        if board.first_event not in FIRST_EVENTS:
-            allowed = " or ".join(map(repr, FIRST_EVENTS))
-            message = (
-                f"board {board.id}: first_event is {board.first_event!r}; it must be {allowed}"
-            )
-            raise BadInput("CONFIG_FIRST_EVENT", message, found=board.first_event, allowed=allowed)
-        if board.known_answer not in KNOWN_ANSWERS:
-            allowed = " or ".join(map(repr, KNOWN_ANSWERS))
-            message = f"board {board.id}: known_answer is {board.known_answer!r}, not {allowed}"
-            raise BadInput("CONFIG_KNOWN_ANSWER", message, found=board.known_answer)
+        for key, (allowed, reason) in _CHOICES.items():
+            if (found := getattr(board, key)) not in allowed:
+                words = " or ".join(repr(each) for each in allowed if each != "scripted")
+                text = f"board {board.id}: {key} is {found!r}; it must be {words}"
+                raise BadInput(reason, text, found=found, allowed=words)
         if board.kind == "real" and board.chip not in CHIPS_OF_DEVKITS:
-            allowed = ", ".join(CHIPS_OF_DEVKITS)
-            message = f"board {board.id}: no devkit with {board.chip} can be driven; {allowed} can"
-            raise BadInput("CONFIG_BOARD_CHIP", message, found=board.chip, allowed=allowed)
-        if ids.count(board.id) > 1:
-            message = f"two boards are called {board.id!r}; names must differ"
-            raise BadInput("CONFIG_BOARD_TWICE", message, found=board.id)
+            words = ", ".join(CHIPS_OF_DEVKITS)
+            text = f"board {board.id}: no devkit with {board.chip} can be driven; {words} can"
+            raise BadInput("CONFIG_BOARD_CHIP", text, found=board.chip, allowed=words)
+    _check_twice(
+        "id", [board.id for board in boards], "two boards are called {}; names must differ"
+    )
+    real = [board for board in boards if board.kind == "real"]
+    for key in ("usb", "serial"):
+        values = [getattr(board, key) for board in real if getattr(board, key)]
+        _check_twice(key, values, "two real boards have the {key} {}; a devkit is one board")
+
+
+def _check_twice(key: str, values: list[str], text: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            words = text.format(repr(value), key=key)
+            raise BadInput("CONFIG_BOARD_TWICE", words, found=value)
 
 
 def _list(name: str, value: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from speckfarm_server.configuration import Configuration
 from speckfarm_server.errors import BoardFault, ErrorClass, Finding
 from speckfarm_server.histogram import Histogram, merge_all
 from speckfarm_server.job_result import Device, LayerActivity, LayerLags, RailPower, RecordingResult
-from speckfarm_server.latency import Latency, decide, merge
+from speckfarm_server.latency import Decision, Latency, decide, merge
 from speckfarm_server.recordings import Recordings, from_file, select_polarity
 
 # Output spikes of one job. They are held in memory (about 100 bytes each) until all is measured; a
@@ -149,14 +149,8 @@ class Attempt:
         self._merged.append((exit_lags.latency, exit_lags.histogram))
         self._lags += [exit_lags.lags_us] if self._task.keep_lags else []
         output = pool_exit(in_time(output), self._task.configuration)
-        at_exit = output.layer == exit_layer
-        decision = decide(
-            output_t_us=output.t_us[at_exit],
-            feature=output.feature[at_exit],
-            features=self._task.configuration.cores[-1].output_shape[0],
-            first_input_us=float(input_t_us[0]),
-        )
-        self._exit_spikes += int(at_exit.sum())
+        decision = self._decide(output, float(input_t_us[0]))
+        self._exit_spikes += int(decision.counts.sum())
         report = self._board.report()
         self._reports.append(report)
         self._spikes.append(pack_output(output))
@@ -175,6 +169,16 @@ class Attempt:
                 overrun=measurement.overrun,
                 ending=report.ending,
             )
+        )
+
+    def _decide(self, output: Chunk, first_input_us: float) -> Decision:
+        last = self._task.configuration.cores[-1]
+        at_exit = output.layer == last.layer
+        return decide(
+            output_t_us=output.t_us[at_exit],
+            feature=output.feature[at_exit],
+            features=last.output_shape[0],
+            first_input_us=first_input_us,
         )
 
     def _outcome(self) -> Outcome:

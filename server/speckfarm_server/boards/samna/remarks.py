@@ -41,8 +41,8 @@ def unasked(events: int) -> tuple[Finding, ...]:
     if not events:
         return ()
     text = (
-        f"{events:,} events came out that no monitor was set for, and were dropped: the live "
-        "camera or a raw monitor may be on in the model's configuration"
+        f"{events:,} events of a recording came out that no monitor was set for, and were dropped: "
+        "a raw monitor may be on in the model's configuration"
     )
     return (
         Finding(
