@@ -10,6 +10,7 @@ from speckfarm_server.config import FarmConfig, load
 from speckfarm_server.errors import BadInput
 
 REAL = "[[boards]]\nid = 'k'\nkind = 'real'\n"
+OTHER = "[[boards]]\nid = 'l'\nkind = 'real'\n"
 
 
 def refusal(tmp_path: Path, text: str) -> BadInput:

@@ -60,7 +60,8 @@ def real_boards(config: FarmConfig) -> list[BoardConfig]:
 def _names(missing: Mapping[str, Sequence[str]]) -> Iterator[Line]:
     for chip, names in missing.items():
         if names:
-            text = f"samna lacks {len(names)} names that the farm drives {chip} with: {', '.join(names)}"
+            listed = ", ".join(names)
+            text = f"samna lacks {len(names)} names that the farm drives {chip} with: {listed}"
             yield wrong("names", text, "Install a version of samna that has them")
     whole = [chip for chip, names in missing.items() if not names]
     if whole:
