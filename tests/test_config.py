@@ -64,7 +64,7 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         (f"{REAL}known_answer = 'no'", "CONFIG_KNOWN_ANSWER", "'required' or 'told'"),
         (f"{REAL}chip = 'speck2b'", "CONFIG_BOARD_CHIP", "speck2f, speck2e can"),
         (
-            f"{REAL}usb = '2-1'\n{REAL}usb = '2-1'".replace("'k'", "'l'", 1),
+            f"{REAL}usb = '2-1'\n{OTHER}usb = '2-1'",
             "CONFIG_BOARD_TWICE",
             "the usb '2-1'",
         ),
