@@ -75,12 +75,12 @@ def _devkits(world: World, patched: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     """A devkit on the double of samna, for this process and all that are started after this."""
     made = World(tmp_path / "world")
     made.plug()
-    made.enter(monkeypatch)
-    return made
+    with made.entered():
+        yield made
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,16 @@ class World:
             "PYTHONPATH": os.pathsep.join([*map(str, path), *filter(None, [inherited])]),
         }
 
-    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let this process see the world: the next import of samna is the double."""
-        for name, value in self.env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.syspath_prepend(str(TESTS / "samna_double"))
+    @contextmanager
+    def entered(self) -> Iterator[World]:
+        """Let this process see the world: what it imports as samna meanwhile is the double."""
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in self.env.items():
+                patched.setenv(name, value)
+            patched.syspath_prepend(str(TESTS / "samna_double"))
+            yield self
         for name in [each for each in sys.modules if each.partition(".")[0] == "samna"]:
-            monkeypatch.delitem(sys.modules, name)
+            del sys.modules[name]
 
     def farm_toml(self, ports: Mapping[str, str]) -> str:
         """The part of farm.toml for real boards, by id, in USB paths of this world."""

@@ -42,17 +42,14 @@ class Library:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    with pytest.MonkeyPatch.context() as patched:
-        world = World(tmp_path_factory.mktemp("world"))
-        world.enter(patched)
+    world = World(tmp_path_factory.mktemp("world"))
+    with pytest.MonkeyPatch.context() as patched, world.entered():
         import samna
         from samna import clock
 
         time = Time()
         patched.setattr(clock, "now_s", time)
         yield Library(samna, world, time)
-        for name in [each for each in sys.modules if each.partition(".")[0] == "samna"]:
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -29,14 +29,9 @@ MakeBoard = Callable[[], Board]
 
 
 @pytest.fixture
-def make_board(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MakeBoard]:
+def make_board(request: pytest.FixtureRequest, world: World) -> Iterator[MakeBoard]:
     """Boards of the kind that the test is given; the one before is closed: there is one devkit."""
     made: list[Board] = []
-    world = World(tmp_path / "world")
-    world.plug()
-    world.enter(monkeypatch)
 
     def make() -> Board:
         if made:

@@ -224,8 +224,8 @@ class Farm:
         all jobs; `observer` is shown them from time to time. If one fails the others are cancelled.
         Raises as `run` and `Job.wait` do.
 
-        >>> found = farm.compare("model.nir", "digits.npz", repeats=5, board="devkit-0")
-        >>> agreeing, worst = found.agreeing, found.differences[:3]
+        >>> found = farm.compare("model.nir", "digits.npz", board="devkit-0")  # doctest: +SKIP
+        >>> agreeing, worst = found.agreeing, found.differences[:3]  # doctest: +SKIP
         """
         runs = ComparedRuns(observer=observer, timeout=timeout)
         return compare(self._connection, model, recordings, options, repeats=repeats, runs=runs)
