@@ -7,6 +7,7 @@ what lies between echo and output is the chip.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,7 @@ NEURON_OF = np.arange(PLACES) * (NEURONS - 1) // (PLACES - 1)
 SENT = PLACES * ROUNDS
 GAP_US = 100  # longer than any lag: echoes and outputs come in the order of their events
 REPEATS = 2  # recordings
+ASKED_US = FIRST_US + GAP_US * np.arange(SENT)
 RANK = np.tile(NEURON_OF, ROUNDS)  # of the neuron that fires at each event
 
 STAMP_US = 1.0  # the step of stamps
@@ -87,7 +89,7 @@ def _configuration(chip: str, length: int) -> Configuration:
 def _trial(chip: str, length: int) -> Trial:
     at = [PRIMER_PLACE, *list(range(PLACES)) * ROUNDS]
     recording = events(
-        [PRIMER_US, *_asked_us()],
+        [PRIMER_US, *ASKED_US],
         y=[place // SIZE for place in at],
         x=[place % SIZE for place in at],
     )
@@ -96,11 +98,6 @@ def _trial(chip: str, length: int) -> Trial:
         configuration=_configuration(chip, length),
         recordings=(recording,) * REPEATS,
     )
-
-
-def _asked_us() -> NDArray[np.int64]:
-    asked_us: NDArray[np.int64] = FIRST_US + GAP_US * np.arange(SENT, dtype=np.int64)
-    return asked_us
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,7 +174,7 @@ class Lags:
     def core_error_ns(self) -> float:
         """One standard error; recordings may jitter alike, so one counts."""
         spread_us = float(np.hypot(*self._beside_us.std(axis=(1, 2))))
-        return spread_us * 1e3 / SENT**0.5 / MORE_CORES
+        return spread_us * 1e3 / math.sqrt(SENT) / MORE_CORES
 
     @property
     def way_us(self) -> float:
@@ -251,7 +248,7 @@ def judge_echo(outcomes: Sequence[Outcome]) -> Answer:
         text = f"echoes are not the {SENT} events of a recording, once each in their order"
         return Answer(verdict=Verdict.DIFFERENT, found=text, figures=figures)
     stamps_us = np.array([each["t"] for each in echoes], np.float64)
-    clock = Clock(ahead_us=stamps_us - _asked_us(), shifted_us=outcomes[0].shifted_us)
+    clock = Clock(ahead_us=stamps_us - ASKED_US, shifted_us=outcomes[0].shifted_us)
     if any(len(each) != SENT for each in exits):
         return _clock_alone(clock, figures)
     outputs_us = np.array([each["t"] for each in exits], np.float64)
