@@ -183,8 +183,9 @@ class Lags:
 
     @property
     def jitter_us(self) -> float:
-        """Of a lag, rounding taken out; two stamps have a part in it."""
-        return max(0.0, float(np.ptp(self._beside_us, axis=(1, 2)).max()) - STAMP_US)
+        """Of the lags of one neuron, at most; two stamps have a part in it."""
+        of_neuron_us = self.lags_us.reshape(len(LENGTHS), REPEATS * ROUNDS, PLACES)
+        return float(np.ptp(of_neuron_us, axis=1).max())
 
     @property
     def _beside_us(self) -> FloatArray:
@@ -205,7 +206,7 @@ class Lags:
         return {
             "lag_us_of_chain": dict(zip(map(str, LENGTHS), means_us, strict=True)),
             "lag_us_of_one_core": round(self.first_us, 3),
-            "lag_jitter_us": round(self.jitter_us, 2),
+            "lag_jitter_us": self.jitter_us,
             "core_ns": round(self.core_ns, 1),
             "core_error_ns": round(self.core_error_ns, 1),
             "camera_to_core_beside_echo_us": round(self.way_us, 3),
@@ -216,7 +217,7 @@ class Lags:
         """The same."""
         return (
             f"output of one core {self.first_us:.2f} us behind its echo, jitter "
-            f"{self.jitter_us:.1f} us; {self.core_ns:.0f} ns for each core more, assumed "
+            f"{self.jitter_us:g} us; {self.core_ns:.0f} ns for each core more, assumed "
             f"{assumed_core_ns():.0f}; {abs(self.way_us):.1f} us are no core's"
         )
 
