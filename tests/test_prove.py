@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speckfarm.events import EVENT_DTYPE
+from speckfarm.events import ECHO, EVENT_DTYPE
 from speckfarm_server.check_vendor import check_configuration
 from speckfarm_server.chip import CHIPS
 from speckfarm_server.errors import BadInput
@@ -94,7 +95,8 @@ def outcomes_of(draw: st.DrawFn, experiment: Experiment) -> list[Outcome]:
         for _ in trial.recordings:
             spikes = np.zeros(draw(st.sampled_from([0, 0, 1, 3, 200])), EVENT_DTYPE)
             spikes["t"] = np.sort(rng.integers(0, draw(st.sampled_from([1, 10**4])), len(spikes)))
-            spikes["layer"] = rng.integers(0, len(trial.configuration.cores), len(spikes))
+            layers = [*range(len(trial.configuration.cores)), ECHO]
+            spikes["layer"] = rng.choice(layers, len(spikes))
             spikes["feature"] = rng.integers(0, features, len(spikes))
             spikes["y"], spikes["x"] = rng.integers(0, 3, (2, len(spikes)))
             recordings.append(spikes)
@@ -119,7 +121,28 @@ def test_whatever_a_broken_board_sends_is_answered(
     assert set(seen) - {Verdict.AS_ASSUMED}
 
 
-def test_every_experiment_is_explained() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "explanation" / "proof.md").read_text()
+def explanation() -> str:
+    return (Path(__file__).parents[1] / "docs" / "explanation" / "proof.md").read_text()
 
-    assert [each.name for each in EXPERIMENTS if f"| {each.name} |" not in text] == []
+
+def test_every_experiment_is_explained() -> None:
+    assert [each.name for each in EXPERIMENTS if f"| {each.name} |" not in explanation()] == []
+
+
+def test_each_open_question_names_the_experiments_that_say_they_settle_it() -> None:
+    rows = {
+        int(number): cells.split("|")[1].split(", ")
+        for number, cells in re.findall(r"^\| (\d+)\. (.*) \|$", explanation(), re.MULTILINE)
+    }
+    settled = {
+        (int(number), each.name)
+        for each in EXPERIMENTS
+        for named in re.findall(r"^open questions? ([\d and]+)", each.settles)
+        for number in re.findall(r"\d+", named)
+    }
+
+    assert sorted(rows) == list(range(1, 19))
+    named = {(number, name.strip()) for number, names in rows.items() for name in names}
+    assert settled - named == set()
+    known = {each.name for each in EXPERIMENTS}
+    assert [name for _, name in named if name not in known and not name.startswith("none")] == []

@@ -54,10 +54,10 @@ def test_a_simulated_board_is_proved_as_assumed(server: FarmProcess, tmp_path: P
     assert proof["known_answer"]["tolerance"] == 0.05
     assert (proof["kind"], proof["device"], proof["not_simulated"]) == ("simulated", None, {})
     [report] = tmp_path.glob("PROOF-twin-0-*.md")
-    assert f"{len(EXPERIMENTS)} experiments: 15 as assumed, 1 not told." in report.read_text()
+    assert f"{len(EXPERIMENTS)} experiments: 16 as assumed, 1 not told." in report.read_text()
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:-3]].count("as") == 15
-    assert lines[-1] == "15 as assumed, 1 not told"
+    assert [line.split()[0] for line in lines[1:-3]].count("as") == 16
+    assert lines[-1] == "16 as assumed, 1 not told"
     with server.connect() as farm:  # ordinary jobs of the operator, on that board
         first = farm.job(proof["experiments"]["known answer"]["jobs"][0])
         assert first.wait().board == "twin-0"

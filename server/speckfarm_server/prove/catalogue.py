@@ -9,6 +9,7 @@ from speckfarm_server.prove import (
     arithmetic,
     decimators,
     delays,
+    echo,
     known,
     order,
     queues,
@@ -24,6 +25,7 @@ EXPERIMENTS = (
     *decimators.EXPERIMENTS,
     *order.EXPERIMENTS,
     *delays.EXPERIMENTS,
+    *echo.EXPERIMENTS,
     *queues.EXPERIMENTS,
     arithmetic.RISKY,
 )

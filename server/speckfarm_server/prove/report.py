@@ -17,8 +17,8 @@ REAL = (
     "as well as the chip."
 )
 LIMITS = """\
-- Kill bits, the congestion balancer, the camera layer, the noise filter, leaks on the slow clock
-  and the readout layer were not asked about.
+- Kill bits, the congestion balancer, the camera layer beyond its echo, the noise filter, leaks on
+  the slow clock and the readout layer were not asked about.
 - Results are sorted by time, so whether stamps come in order is not told.
 - Times are read off whole microseconds, over many spikes; `docs/explanation/proof.md` has each
   method and its error.

@@ -119,7 +119,7 @@ EXPERIMENTS = (
     Experiment(
         name="power",
         question="What does each supply rail take, idle and busy?",
-        settles="open questions 14 and 18",
+        settles="open question 18; volts, open question 14, are not in it",
         trials=_power_trials,
         judge=judge_power,
     ),
