@@ -18,6 +18,10 @@ Behaviours, each a value, {"times": n} or {"value": v, "times": n} (counted over
     assumptions       {field: value}, constants of the twin, from the next configuration on
     core01_shuffle    cores 0 and 1 work in another order in each recording
     offset_us, jitter_us    of stamps of output; jitter is 0 to that much, alike in each recording
+    zero_stamps       stamps of all output are 0, as with old firmware, while the watch runs
+    watch_dead        a start of the stop watch has no effect: input with a stamp is held for ever
+    camera_live       the sensor sees something, and its events enter where `pass_sensor_events` and
+                      a destination of the DVS layer let them: four per ms, `Camera.sees`
     power_w           watts of the five rails
     zero_power_stamps stamps of power measurements are 0
     chatter           lines on stdout, past Python, at each call

@@ -87,10 +87,9 @@ class Rig:
         self.model.apply_configuration(made)
 
     def load(self, configuration: Configuration) -> None:
-        """Write a configuration, wait, and start the watch at 0."""
+        """Write a configuration, wait, and start the watch at 0; the slow clock stays off."""
         if configuration.slow_clock_hz is not None:
-            self.board.get_io_module().set_slow_clk_rate(configuration.slow_clock_hz)
-            self.board.get_io_module().set_slow_clk(True)
+            self.board.get_io_module().set_slow_clk_rate(int(configuration.slow_clock_hz))
         self.apply(configuration)
         self.later(30_000)
         self.begin()
@@ -100,6 +99,10 @@ class Rig:
         self.watch.start()
         self.watch.reset()
         self._zero_s = self.library.time.now_s
+
+    def slow_clock(self, *, is_on: bool) -> None:
+        """Switch the slow clock, at the rate of the configuration that was loaded."""
+        self.board.get_io_module().set_slow_clk(is_on)
 
     def later(self, us: float) -> None:
         """Let time pass."""
@@ -158,6 +161,16 @@ def expected(configuration: Configuration, events: Sequence[Event]) -> Seen:
         .tolist()
         if layer in cores
     ]
+
+
+def ticks_us(configuration: Configuration, events: Sequence[Event]) -> tuple[int, int]:
+    """When to switch a board's slow clock on and off, so that it ticks as often as the twin's."""
+    twin, hz, first_ns = Twin(configuration), configuration.slow_clock_hz, events[0].t_us * 1000
+    assert hz is not None
+    twin.run(pack_events(list(events)))
+    period_ns = round(1e9 / hz)
+    ticks = (int(twin._machine.flow["horizon_ns"]) - first_ns) // period_ns
+    return events[0].t_us, -(-(first_ns + ticks * period_ns) // 1000)
 
 
 def as_held(library: Library, wanted: Configuration) -> Configuration:

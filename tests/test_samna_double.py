@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ from tests import samna_rig
 from tests.double_world import World
 from tests.networks import digits_network
 from tests.reference_twin import Event
-from tests.samna_rig import ONE, Library, Rig, Seen, as_held, expected, pulses
+from tests.samna_rig import ONE, Library, Rig, Seen, as_held, expected, pulses, ticks_us
 from tests.twin_builders import chip, chips, core, graphs, pack_events, recordings
 
 pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
@@ -91,25 +93,35 @@ def test_an_event_of_another_chip_is_refused(opened: Callable[..., Rig], library
 
 
 def play(
-    rig: Rig, events: list[Event], cores: Sequence[int], *, cuts: list[int], reads: list[int]
+    rig: Rig,
+    events: list[Event],
+    cores: Sequence[int],
+    *,
+    cuts: Sequence[int] = (),
+    reads: Sequence[int] = (),
+    ticks: tuple[int, int] | None = None,
 ) -> Seen:
-    """Write pieces at their times at the latest, and read at other times."""
-    moments: list[tuple[int, int, list[Event]]] = []
+    """Write pieces at their times at the latest, read at other times, and switch the slow clock.
+
+    It is switched on before anything is written for that time: input that is held back makes the
+    double compute ahead, and what is switched later takes effect after that.
+    """
+    moments: list[tuple[int, Callable[[], object]]] = []
+    for t_us, is_on in zip(ticks or (), (True, False), strict=False):
+        moments.append((t_us, partial(rig.slow_clock, is_on=is_on)))
     for first, stop in zip([0, *cuts], [*cuts, len(events)], strict=True):
         if first < stop:
-            moments.append((events[first].t_us - 1, 0, events[first:stop]))
+            piece = rig.spikes(events[first:stop], *cores)
+            ahead_us = 0 if ticks and events[first].t_us == ticks[0] else 1
+            moments.append((events[first].t_us - ahead_us, partial(rig.source.write, piece)))
     found: Seen = []
-    for t_us, _, piece in sorted([*moments, *((t_us, 1, []) for t_us in reads)], key=_moment):
+    moments += [(t_us, lambda: None) for t_us in reads]
+    for t_us, happens in sorted(moments, key=itemgetter(0)):
         rig.at_us(t_us)
-        if piece:
-            rig.source.write(rig.spikes(piece, *cores))
+        happens()
         found += rig.seen()
     rig.later(60e6)
     return found + rig.seen()
-
-
-def _moment(item: tuple[int, int, list[Event]]) -> tuple[int, int]:
-    return item[:2]
 
 
 @settings(deadline=None, max_examples=60)
@@ -120,20 +132,22 @@ def _moment(item: tuple[int, int, list[Event]]) -> tuple[int, int]:
 def test_a_recording_comes_out_as_the_twin_has_it_whoever_looks_when(
     library: Library, wanted: Configuration, data: st.DataObject
 ) -> None:
+    if wanted.slow_clock_hz is not None:
+        wanted = replace(wanted, slow_clock_hz=float(round(wanted.slow_clock_hz)))
     held = as_held(library, wanted)
     drawn = data.draw(recordings(held.input_shape))
     first_us = drawn[0].t_us if drawn else 0
     events = [each._replace(t_us=each.t_us - first_us + 100) for each in drawn]
-    # With leaks, what is not known of yet is no input: ticks end before.
-    is_cut = wanted.slow_clock_hz is None
-    places = st.lists(st.integers(0, len(events)), max_size=3 if is_cut else 0)
-    cuts = sorted(data.draw(places))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=3)))
     reads = data.draw(st.lists(st.integers(0, 7000), max_size=6))
     library.world.plug()
     rig = Rig(library)
     rig.load(wanted)
 
-    found = play(rig, events, [way.core for way in held.inputs], cuts=cuts, reads=reads)
+    ticks = ticks_us(held, events) if events and held.slow_clock_hz is not None else None
+    cores = [way.core for way in held.inputs]
+
+    found = play(rig, events, cores, cuts=cuts, reads=reads, ticks=ticks)
 
     library.samna.device.close_device(rig.board)
     library.world.unplug()
@@ -195,13 +209,88 @@ def test_ticks_of_the_slow_clock_come_in_their_time(opened: Callable[..., Rig]) 
 
     rig.source.write(rig.spikes(events, 3))
     found = []
-    for t_us in range(0, 60_000, 500):
+    for t_us in sorted([*range(0, 60_000, 500), *ticks_us(wanted, events)]):
         rig.at_us(t_us)
+        if t_us in ticks_us(wanted, events):
+            rig.slow_clock(is_on=t_us == events[0].t_us)
         found.append(rig.seen())
 
     assert [spike for each in found for spike in each] == expected(wanted, events)
     assert max(map(len, found)) <= 16
     assert sum(map(bool, found)) > 10
+
+
+BIASED = replace(core([[[[0]]]], (1, 1), core=3), biases=np.array([30], np.int16), leak_enable=True)
+LEAKY = replace(chip(BIASED), slow_clock_hz=1000.0)  # fires for 100: after 4 ticks, 7, and 10
+
+
+def test_ticks_come_while_the_slow_clock_is_on_though_nothing_enters(
+    opened: Callable[..., Rig],
+) -> None:
+    rig = opened()
+    rig.load(LEAKY)
+
+    seen = []
+    for until_us, is_on in ((10_000, True), (20_500, False), (40_250, True), (50_000, False)):
+        rig.at_us(until_us)
+        seen.append([stamp for stamp, *_ in rig.seen()])
+        rig.slow_clock(is_on=is_on)
+    rig.later(1e6)
+
+    assert seen == [[], [14_000, 17_000, 20_000], [], [44_250, 47_250]]
+    assert rig.seen() == []
+
+
+def test_ticks_go_on_after_the_last_event_and_begin_before_the_first(
+    opened: Callable[..., Rig],
+) -> None:
+    leaky = replace(ONE, biases=np.array([5], np.int16), leak_enable=True)
+    wanted = replace(chip(leaky), slow_clock_hz=1000.0)
+    rig = opened()
+    rig.load(wanted)
+    rig.slow_clock(is_on=True)
+
+    found = rig.all_in(*rig.spikes(pulses(15_500, 16_500), 3))
+
+    stamps = [stamp for stamp, *_, y, x in found if (y, x) == (0, 0)]  # no event goes there
+    assert stamps == list(range(20_000, 1_000_000, 20_000))  # each 20th tick of 5
+    assert [stamp for stamp, *_, y, x in found if (y, x) == (1, 2)][:2] == [15_500, 16_500]
+    assert {each[3:] for each in expected(wanted, pulses(15_500, 16_500))} == {(1, 2)}
+
+
+def test_a_reset_of_the_watch_does_not_move_ticks(opened: Callable[..., Rig]) -> None:
+    rig = opened()
+    rig.load(LEAKY)
+    rig.at_us(10_300)
+    rig.slow_clock(is_on=True)
+
+    rig.at_us(13_800)
+    rig.begin()
+    rig.at_us(4000)
+
+    assert [stamp for stamp, *_ in rig.seen()] == [500, 3500]
+
+
+def test_another_rate_counts_from_when_it_is_set(opened: Callable[..., Rig]) -> None:
+    rig = opened()
+    rig.load(LEAKY)
+    rig.slow_clock(is_on=True)
+
+    rig.at_us(2500)
+    rig.board.get_io_module().set_slow_clk_rate(100)
+    rig.at_us(40_000)
+
+    assert [stamp for stamp, *_ in rig.seen()] == [22_500]
+
+
+def test_rates_are_whole_numbers(opened: Callable[..., Rig]) -> None:
+    rig = opened()
+    slow, power = rig.board.get_io_module(), rig.board.get_power_monitor()
+
+    for call in (slow.set_slow_clk_rate, power.start_auto_power_measurement):
+        with pytest.raises(TypeError):
+            call(50.0)
+        call(np.int64(50))
 
 
 CAMERA = DvsConfiguration(
@@ -248,18 +337,47 @@ def test_pins_of_the_readout_tell_what_the_twin_tells(opened: Callable[..., Rig]
     rig = opened()
     rig.load(wanted)
 
+    outputs = Twin(wanted).run(pack_events(events)).tolist()
+    last_us = max(times[-1], *(t_ns // 1000 for t_ns, _, layer, *_ in outputs if layer != 12))
+    switches = {times[0]: True, times[0] + ((last_us - times[0]) // 1000 + 1) * 1000: False}
+
     rig.source.write(rig.spikes(events, wanted.inputs[0].core))
     told = []
-    for t_us in range(0, 240_000, 1500):
+    for t_us in sorted([*range(0, 240_000, 1500), *switches]):
         rig.at_us(t_us)
+        if t_us in switches:
+            rig.slow_clock(is_on=switches[t_us])
         pins = [e for e in rig.sink.get_events() if isinstance(e, rig.chip.event.ReadoutPinValue)]
         assert all(t_us - 1500 <= each.timestamp <= t_us for each in pins)
         told += [(each.timestamp, each.index) for each in pins]
 
-    outputs = Twin(wanted).run(pack_events(events)).tolist()
     wanted_pins = [(t_ns // 1000, index) for t_ns, _, layer, index, *_ in outputs if layer == 12]
     assert len(wanted_pins) > 5
     assert told == wanted_pins
+
+
+def test_pins_of_the_readout_tell_nothing_until_the_slow_clock_is_on(
+    opened: Callable[..., Rig],
+) -> None:
+    asked = Settings(slow_clock_hz=1000, readout_threshold=0, readout_average=1)
+    wanted = check(digits_network(), CHIPS["speck2f"], asked).configuration
+    assert wanted is not None
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.integers(5, 30_000, 4000)).tolist()
+    events = [Event(t_us, *map(int, rng.integers(0, wanted.input_shape))) for t_us in times]
+    rig = opened()
+    rig.load(wanted)
+    rig.source.write(rig.spikes(events, wanted.inputs[0].core))
+
+    told = []
+    for until_us, is_on in ((400_000, True), (450_000, False)):
+        rig.at_us(until_us)
+        found = rig.sink.get_events()
+        pins = [e for e in found if isinstance(e, rig.chip.event.ReadoutPinValue)]
+        told.append([each.timestamp for each in pins])
+        rig.slow_clock(is_on=is_on)
+
+    assert told == [[], [401_000]]  # all that fired is one period; those behind it are empty
 
 
 # Clocks and graphs.
@@ -435,10 +553,11 @@ def test_the_world_notes_what_was_done(opened: Callable[..., Rig], world: World)
 
     rig.board.reset_board_soft(True)
     rig.load(replace(chip(ONE), slow_clock_hz=100.0))
+    rig.slow_clock(is_on=True)
     rig.source.write(rig.spikes(pulses(0, 1), 3))
     rig.library.samna.device.close_device(rig.board)
 
     assert world.log() == [
-        "open", "reset_board_soft", "set_slow_clk_rate 100", "set_slow_clk True", "apply",
-        "stop_watch.start", "stop_watch.reset", "write 2", "close",
+        "open", "reset_board_soft", "set_slow_clk_rate 100", "apply", "stop_watch.start",
+        "stop_watch.reset", "set_slow_clk True", "write 2", "close",
     ]  # fmt: skip

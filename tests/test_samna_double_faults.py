@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from speckfarm_server.configuration import Destination, DvsConfiguration
 from tests import samna_rig
 from tests.double_world import World
 from tests.reference_twin import Event
@@ -229,6 +231,85 @@ def test_the_first_event_is_lost_after_a_configuration_and_a_written_neuron(
     counts = [len(rig.all_in(*rig.spikes(pulses(0, 0), 3))) for _ in range(2)]
 
     assert ([each[0] for each in first], counts) == ([10, 20], [1, 2])
+
+
+def test_stamps_may_be_zero_while_events_pass_in_their_time(
+    opened: Callable[..., Rig], world: World
+) -> None:
+    rig = opened(zero_stamps=True)
+    rig.load(chip(ONE))
+    rig.source.write(rig.spikes(pulses(5000, 9000), 3))
+
+    counts = []
+    for t_us in (4999, 5010, 9010):
+        rig.at_us(t_us)
+        found = rig.seen()
+        counts.append(len(found))
+        assert {each[0] for each in found} <= {0}
+    world.behave(zero_stamps=None)
+    [(stamp_us, *_)] = rig.all_in(*rig.spikes(pulses(10_000), 3))
+
+    assert (counts, stamp_us) == ([0, 1, 1], 10_000)
+
+
+def test_a_dead_watch_holds_what_has_a_stamp_for_ever(
+    opened: Callable[..., Rig], world: World
+) -> None:
+    rig = opened(watch_dead=True)
+    rig.load(chip(ONE))
+
+    found = rig.all_in(*rig.spikes(pulses(0, 1), 3))
+    rig.later(3600e6)
+    later = rig.seen()
+    world.behave(watch_dead=None)
+    rig.watch.start()
+
+    assert (found, later) == ([(0, 3, 0, 1, 2)], [])
+    assert [stamp_us for stamp_us, *_ in rig.all_in()] == [1]
+
+
+LOOKING = DvsConfiguration(
+    merge=False, pooling=(1, 1), origin=(2, 2), cut=(5, 5), destinations=(Destination(core=3),)
+)
+
+
+@pytest.mark.parametrize("passes", [True, False])
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_the_live_camera_enters_where_the_configuration_lets_it(
+    opened: Callable[..., Rig], passes: bool, is_connected: bool
+) -> None:
+    inside = core(np.full((1, 2, 1, 1), 100), (4, 4), core=3)
+    dvs = LOOKING if is_connected else replace(LOOKING, destinations=())
+    inputs = () if is_connected else (Destination(core=3),)
+    rig = opened(camera_live=True)
+    rig.load(replace(chip(inside, inputs=inputs), dvs=replace(dvs, pass_sensor_events=passes)))
+
+    rig.at_us(64_000)
+
+    # Event n, at 250 n us, is of row and column n // 2; the crop leaves 2 to 5, as 0 to 3.
+    live = [(250 * n, 3, 0, n // 2 - 2, n // 2 - 2) for n in range(4, 12)]
+    assert rig.seen() == (live if passes and is_connected else [])
+
+
+def test_the_live_camera_mixes_with_a_recording_in_order_of_time(
+    opened: Callable[..., Rig], world: World
+) -> None:
+    inside = core(np.full((1, 2, 1, 1), 100), (4, 4), core=3)
+    rig = opened()
+    rig.load(replace(chip(inside, inputs=()), dvs=replace(LOOKING, pass_sensor_events=True)))
+    recorded = [rig.event("DvsEvent", x=5, y=2, timestamp=t_us) for t_us in (1100, 1600, 70_000)]
+    rig.source.write(recorded)
+
+    rig.at_us(500)
+    quiet = rig.seen()
+    world.behave(camera_live=True)
+    rig.at_us(1700)
+    mixed = [each[0] for each in rig.seen()]
+    world.behave(camera_live=None)
+    rig.later(1e6)
+
+    assert (quiet, mixed) == ([], [1000, 1100, 1250, 1500, 1600])
+    assert [each[0] for each in rig.seen()] == [70_000]
 
 
 def test_other_assumptions_give_other_output(opened: Callable[..., Rig], world: World) -> None:

@@ -9,7 +9,10 @@ What nobody has documented and the double decides:
 - input waits in a queue, so what is written behind an event that is held is held as well;
 - a reset of the stop watch does not empty that queue, only a soft reset of the board does;
 - what the chip fires after a reset of the watch, for input from before, has stamps of the new time;
-- ticks of the slow clock begin with the first input and end with the last, as in the twin;
+- the slow clock ticks first one period after it was switched on, or given another rate;
+- while cores are full, what waits for them is computed ahead up to its entry, and the slow clock
+  that is switched meanwhile is so only after that;
+- a reset of the stop watch does not touch the slow clock, but averages of the readout are 0 then;
 - without the stop watch, events with stamps above its value are held for ever;
 - the sink of a board that was unplugged gives nothing more, in silence; its handle raises.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import index
 from typing import Any
 
 from samna.chips import chip_module
@@ -143,7 +144,7 @@ class IoModule:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._is_on, self._hz = False, 0.0
+        self._is_on, self._hz = False, 0
 
     def set_slow_clk(self, is_on: bool) -> None:
         """Give the chip the clock of the board, or none."""
@@ -151,10 +152,10 @@ class IoModule:
             self._is_on = bool(is_on)
             self._tell()
 
-    def set_slow_clk_rate(self, hz: float) -> None:
-        """Its rate."""
-        if self._board.call(f"set_slow_clk_rate {float(hz):g}"):
-            self._hz = float(hz)
+    def set_slow_clk_rate(self, hz: int) -> None:
+        """Its rate, a whole number: C does not take another."""
+        if self._board.call(f"set_slow_clk_rate {index(hz)}"):
+            self._hz = index(hz)
             self._tell()
 
     def _tell(self) -> None:

@@ -12,6 +12,8 @@ from speckfarm_server.chip import find_chip
 from speckfarm_server.configuration import DvsConfiguration
 from speckfarm_server.twin.preprocess import preprocess
 
+LIVE_EVERY_US = 250  # four events in each ms
+SIZE = 128  # pixels on a side
 ECHO, RAW_ECHO = 13, -13  # the layer of echoes; raw ones become DvsEvents
 Place = tuple[int, int, int]  # feature, y, x
 
@@ -24,6 +26,7 @@ class Camera:
         self._is_monitored = layer is not None and bool(layer.monitor_enable)
         self._is_raw = layer is not None and bool(getattr(layer, "raw_monitor_enable", False))
         self._leads_on = layer is not None and any(each.enable for each in layer.destinations)
+        self._passes = self._leads_on and bool(layer.pass_sensor_events)
         self._dvs = _dvs(layer) if self._is_monitored or self._leads_on else None
 
     def seen(self, entries: list[Entry]) -> tuple[list[Entry], list[Output]]:
@@ -43,6 +46,17 @@ class Camera:
             if place is not None and (core != CAMERA or self._leads_on):
                 inside.append((t_us, core, *place))
         return inside, echoes
+
+    def sees(self, after_us: int, until_us: int) -> list[Entry]:
+        """What the sensor sees, if its events may go on: a dot on the diagonal, on and off.
+
+        Event n comes at n times 250 us, with polarity n % 2, in row and column n // 2 % 128.
+        """
+        if not self._passes:
+            return []
+        numbers = range(after_us // LIVE_EVERY_US + 1, until_us // LIVE_EVERY_US + 1)
+        places = ((n * LIVE_EVERY_US, n % 2, n // 2 % SIZE) for n in numbers)
+        return [(t_us, CAMERA, polarity, at, at) for t_us, polarity, at in places]
 
     def _through(self, places: list[Place]) -> list[Place | None]:
         """Each behind the layer; None: it does not pass."""

@@ -45,6 +45,7 @@ class Disturbance:
         if unasked:
             found = sorted(found + unasked, key=lambda each: each[0])
         is_untimed = self._port.look("untimed")
+        is_timed = is_timed and not self._port.look("zero_stamps")
         offset_us, jitter_us = (self._port.look(n) or 0 for n in ("offset_us", "jitter_us"))
         events = []
         for t_ns, core, *place in found:

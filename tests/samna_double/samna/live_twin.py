@@ -1,7 +1,9 @@
 """The twin in real time: events enter one after the other, output is there when its time has come.
 
 All output of a recording is that of `Twin.run`, however often and when it is asked for: time is
-moved on with the twin's own slices, which may be empty. Uses private parts of the twin.
+moved on with the twin's own slices, which may be empty. One thing is otherwise: ticks come while
+the board's slow clock is on, not from the first event to the last. Where it is on from the one to
+the other, all is the same again. Uses private parts of the twin.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samna.live_readout import LiveReadout
+from samna.slow_clock import SlowClock
 from speckfarm_server.configuration import Configuration, Destination
 from speckfarm_server.twin.assumptions import Assumptions
 from speckfarm_server.twin.graph import input_ways
@@ -24,6 +28,7 @@ from speckfarm_server.twin.twin import Twin
 
 NS = 1000  # per us
 CAMERA = -1  # stands for a core: all that the event pre-processing layer sends to
+ANY_HZ = 1.0
 Entry = tuple[int, int, int, int, int]  # t_us, core, feature, y, x
 Output = tuple[int, int, int, int, int]  # t_ns, core, feature, y, x
 
@@ -31,24 +36,50 @@ Output = tuple[int, int, int, int, int]  # t_ns, core, feature, y, x
 class LiveTwin:
     """A configured chip. Times of entries never decrease within a recording."""
 
-    def __init__(self, configuration: Configuration, assumptions: Assumptions) -> None:
-        self.configuration, self.assumptions = configuration, assumptions
+    def __init__(
+        self, configuration: Configuration, assumptions: Assumptions, clock: SlowClock
+    ) -> None:
+        # Any rate: it lets the twin have what ticks, and when they come is said by `clock`.
+        self.configuration = replace(configuration, slow_clock_hz=ANY_HZ)
+        self.assumptions, self._clock = assumptions, clock
         ways = tuple(way for way in input_ways(configuration) if way.enable)
         self._joint = tuple(way.core for way in ways)  # what enters by itself enters all of these
         self._cores = {core.layer: core.core for core in configuration.cores} | {12: 12}
         self._numbers = {core.core: place for place, core in enumerate(self._in_order())}
+        leaks = [core.leak_enable for core in self._in_order()]
+        self._leaks = np.array([False, *leaks])  # by place; the input is the first
+        self._pins: LiveReadout | None = None
+        self._pieces: list[NDArray[np.void]] = []  # output that was not taken
+        self._now_ns, self._last_ns = 0, -1  # up to when it was advanced; of the last entry
         self._build(ways)
+        if self._twin._readout is not None:
+            self._pins = LiveReadout(self._twin._readout, clock)
 
-    def start_recording(self) -> None:
-        """Time is 0 again; what is on its way is lost, neurons and decimators stay."""
-        self._twin.start_recording()
-        self._pieces: list[NDArray[np.void]] = []
-        self._last_ns = -1  # of the last entry
+    def start_recording(self, now_ns: int) -> None:
+        """Time is this from here on; what is on its way is lost, neurons and decimators stay."""
+        self._begin(now_ns)
+        if self._pins is not None:
+            self._pins.start_recording(now_ns)
 
-    def become(self, configuration: Configuration, assumptions: Assumptions) -> None:
-        """Change what is no part of the cores: clocks, assumptions. Begins a recording."""
-        self.configuration, self.assumptions = configuration, assumptions
+    def become(self, assumptions: Assumptions) -> None:
+        """Be a chip of which other things are true. Begins a recording."""
+        self.assumptions, now_ns = assumptions, self._now_ns
         self._build(self._ways)
+        self.start_recording(now_ns)
+
+    def switch_clock(self) -> None:
+        """Do as the slow clock was told just now, up to when time was advanced."""
+        machine = self._twin._machine
+        cores, clock = machine._cores, self._clock
+        if clock.hz is not None:
+            last_ns = min(int(machine.flow["horizon_ns"]), self._now_ns)
+            # A tick that a busy core has not come to yet is not lost; of several, one is kept.
+            waits = (cores["tick_period_ns"] > 0) & (cores["next_tick_ns"] <= last_ns)
+            cores["tick_period_ns"] = np.where(self._leaks, clock.period_ns, 0)
+            cores["next_tick_ns"] = clock.on_ns + np.where(waits, 0, clock.period_ns)
+            if self._pins is not None:
+                self._pins.switch()
+        machine._set(horizon_ns=clock.last_ns)
 
     def enter(self, entries: Sequence[Entry]) -> None:
         """Let spikes in; those to cores that are not configured are lost."""
@@ -59,15 +90,13 @@ class LiveTwin:
         for route, group in groupby(self._routed(entries), itemgetter(0)):
             self._put(route, [row for _, row in group])
 
-    def advance(self, now_ns: int, *, is_more: bool) -> None:
-        """No entry before `now_ns` will follow; `is_more`: one at all is known of."""
-        if self._last_ns < 0:
-            return
-        machine = self._twin._machine
-        ends_ns = max(self._last_ns, int(machine.flow["entered_ns"] + machine.flow["pipe_ns"]))
-        machine._set(horizon_ns=FOREVER_NS if is_more else ends_ns)
-        self._keep(machine.put(NO_SPIKES, now_ns))
-        self._tell(now_ns, is_more=is_more)
+    def advance(self, now_ns: int) -> None:
+        """No entry before `now_ns` will follow."""
+        self._now_ns = now_ns
+        if self._last_ns >= 0 or self._leaks.any():
+            self._keep(self._twin._machine.put(NO_SPIKES, now_ns))
+        if self._pins is not None:
+            self._pieces.append(self._twin._pins(self._pins.advance(now_ns)))
 
     def take(self, before_ns: int) -> list[Output]:
         """All output before a time up to which it was advanced, in order of time."""
@@ -82,10 +111,13 @@ class LiveTwin:
         ]
 
     def conclude(self) -> list[Output]:
-        """All output that is still to come of what has entered."""
-        if self._last_ns >= 0:
-            self._twin._machine._last_ns = self._last_ns
-            self._pieces += [piece for piece in self._twin.finish() if len(piece)]
+        """All output that is still to come of what has entered; no tick comes after now."""
+        machine = self._twin._machine
+        machine._events = NO_SPIKES
+        machine._set_core(INPUT, taken=0, gone=0, cursor=0, end=0)
+        horizon_ns = min(self._clock.last_ns, self._now_ns)
+        machine._set(wait_until_ns=FOREVER_NS, horizon_ns=horizon_ns)
+        self._keep(machine._advance())
         return self.take(FOREVER_NS)
 
     def read_neuron(self, core: int, address: int) -> int:
@@ -109,7 +141,17 @@ class LiveTwin:
             self._twin._machine._cores["decimator_count"] = before._machine._cores[
                 "decimator_count"
             ]
-        self.start_recording()
+        self._begin(self._now_ns)
+
+    def _begin(self, now_ns: int) -> None:
+        """Let nothing be on its way, and the next tick be the first after now."""
+        machine = self._twin._machine
+        machine.start_recording()
+        machine.begin(now_ns)
+        machine._cores["tick_period_ns"] = np.where(self._leaks, self._clock.period_ns, 0)
+        machine._cores["next_tick_ns"] = self._clock.next_ns(now_ns)
+        machine._set(horizon_ns=self._clock.last_ns)
+        self._pieces, self._now_ns, self._last_ns = [], now_ns, -1
 
     def _reroute(self, cores: Sequence[int]) -> None:
         """Let spikes also into cores that others feed; what is on its way is done at once."""
@@ -142,33 +184,16 @@ class LiveTwin:
         spikes["t_ns"] = columns[0] * NS
         for name, column in zip(("feature", "y", "x"), columns[1:], strict=True):
             spikes[name] = column
-        if self._last_ns < 0:
-            self._origin_ns = int(spikes["t_ns"][0])
-            self._twin._events = 1
-            machine.begin(self._origin_ns)
-            if self._twin._readout is not None:
-                self._twin._readout.start_recording(self._origin_ns)
         self._last_ns = int(spikes["t_ns"][-1])
-        self._twin._last_us = self._last_ns // NS
         machine._set_core(INPUT, first_link=route[0], links=route[1])
-        machine._set(horizon_ns=FOREVER_NS)
         self._keep(machine.put(spikes, self._last_ns))
 
     def _keep(self, pieces: Iterator[NDArray[np.void]]) -> None:
-        self._pieces += [piece for piece in self._twin._with_pins(pieces) if len(piece)]
-
-    def _tell(self, now_ns: int, *, is_more: bool) -> None:
-        """Let the readout layer tick up to now, or to the first tick after all is over."""
-        readout = self._twin._readout
-        if readout is None:
-            return
-        none = NO_SPIKES
-        until_ns = now_ns if is_more else min(now_ns, self._last_ns)
-        self._pieces.append(self._twin._pins(readout.push(none, until_ns)))
-        last_ns = max(readout._last_ns, self._last_ns)
-        periods = (last_ns - self._origin_ns) // readout._period_ns + 1
-        if readout._tick < periods and now_ns > self._origin_ns + periods * readout._period_ns:
-            self._pieces.append(self._twin._pins(readout.finish(self._last_ns)))
+        for piece in pieces:
+            if len(piece):
+                self._pieces.append(piece)
+                if self._pins is not None:
+                    self._pins.hear(piece)
 
     def _in_order(self) -> list[Any]:
         return sorted(self.configuration.cores, key=lambda core: core.layer)

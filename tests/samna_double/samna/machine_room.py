@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from samna import clock
@@ -14,6 +14,7 @@ from samna.camera import Camera
 from samna.clock import Clock
 from samna.disturbance import Disturbance
 from samna.live_twin import CAMERA, NS, Entry, LiveTwin, Output
+from samna.slow_clock import SlowClock
 from samna.world import Port
 from speckfarm_server.boards.samna.configuration import read
 from speckfarm_server.boards.samna.names import CHIP_NAMES
@@ -40,7 +41,7 @@ class MachineRoom:
         self._events = module.event
         self._lock = threading.RLock()
         self._clock = Clock()
-        self._slow_clock_hz: float | None = None
+        self._slow_clock = SlowClock()
         compile_kernels()  # now, for apply_configuration returns at once
         self.reset()
 
@@ -61,9 +62,12 @@ class MachineRoom:
         with self._lock:
             self.pump()
             found = read(configuration, CHIP_NAMES[self._chip])
-            found = replace(found, slow_clock_hz=self._slow_clock_hz)
             try:
-                twin = LiveTwin(found, self._assumptions(found)) if found.cores else None
+                twin = (
+                    LiveTwin(found, self._assumptions(found), self._slow_clock)
+                    if found.cores
+                    else None
+                )
             except ValueError as error:
                 raise RuntimeError(f"the double cannot run this configuration: {error}") from error
             takes_ms = self._port.look("configure_ms")
@@ -93,6 +97,8 @@ class MachineRoom:
                 self._run_to(max(self._pumped_us, self._clock.chip_us(self._next.effect_s)))
                 self._hand_out()
                 self._loaded, self._next = self._next, None
+                if self._loaded.twin is not None:
+                    self._loaded.twin.start_recording(self._pumped_us * NS)
                 self._left = []
                 self._is_first = True
                 self._restart_if_shuffled()
@@ -101,7 +107,7 @@ class MachineRoom:
 
     def start_watch(self) -> None:
         """Go on counting."""
-        if not self._clock.is_running:
+        if not self._port.take("watch_dead") and not self._clock.is_running:
             self._set_watch(is_running=True, value_us=self._port.look("clock_ahead_us"))
 
     def stop_watch(self) -> None:
@@ -117,15 +123,12 @@ class MachineRoom:
     def set_slow_clock(self, hz: float | None) -> None:
         """Give the chip another clock, or none."""
         with self._lock:
-            if hz == self._slow_clock_hz:
+            if hz == self._slow_clock.hz:
                 return
             self.pump()
-            self._slow_clock_hz = hz
-            for loaded in (self._loaded, self._next):
-                if loaded is not None and loaded.twin is not None:
-                    self._left += loaded.twin.conclude()
-                    found = replace(loaded.twin.configuration, slow_clock_hz=hz)
-                    loaded.twin.become(found, loaded.twin.assumptions)
+            self._slow_clock.switch(hz, self._pumped_us * NS)
+            if self._loaded.twin is not None:
+                self._loaded.twin.switch_clock()
 
     def stamp_us(self, at_s: float) -> int:
         """What the watch puts on what happens."""
@@ -139,10 +142,12 @@ class MachineRoom:
             left = [*self._left, *self._echoes]
             self._clock.set(is_running=is_running, value_us=value_us)
             self._pumped_us = self._entered_us = self._clock.chip_us(clock.now_s())
+            shift_ns = (self._pumped_us - before_us) * NS
             if self._loaded.twin is not None:
                 left += self._loaded.twin.conclude()
-                self._loaded.twin.start_recording()
-            shift_ns = (self._pumped_us - before_us) * NS
+            self._slow_clock.move(shift_ns)
+            if self._loaded.twin is not None:
+                self._loaded.twin.start_recording(self._pumped_us * NS)
             self._left = [(each[0] + shift_ns, *each[1:]) for each in left]
             self._echoes = []
             self._make.start_recording(self._pumped_us)
@@ -163,12 +168,15 @@ class MachineRoom:
             self._is_first = False
             self._make.first_input(self._entered_us)
             entries.append((self._entered_us, core, place[0], place[1], place[2]))
+        if self._port.look("camera_live"):
+            entries += self._loaded.camera.sees(self._pumped_us, now_us)
+            entries.sort(key=itemgetter(0))
         self._pumped_us = max(self._pumped_us, now_us)
         entries, echoes = self._loaded.camera.seen(entries)
         self._echoes += echoes
         if self._loaded.twin is not None:
             self._loaded.twin.enter(entries)
-            self._loaded.twin.advance(self._pumped_us * NS, is_more=bool(self._held))
+            self._loaded.twin.advance(self._pumped_us * NS)
 
     def _hand_out(self) -> None:
         before_ns = self._pumped_us * NS
@@ -201,7 +209,7 @@ class MachineRoom:
     def _restart_if_shuffled(self) -> None:
         twin = self._loaded.twin
         if twin is not None and self._port.look("core01_shuffle"):
-            twin.become(twin.configuration, self._assumptions(twin.configuration))
+            twin.become(self._assumptions(twin.configuration))
 
     def _assumptions(self, found: Any) -> Assumptions:
         changes = dict(self._port.look("assumptions") or {})

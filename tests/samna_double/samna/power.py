@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 from samna import clock
@@ -30,21 +31,21 @@ class PowerMonitor:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._source = BoardSource(pull=self._pull, drain=self._pull)
-        self._hz = 0.0  # 0: off
+        self._hz = 0  # 0: off
         self._began_s, self._given = 0.0, 0
 
-    def start_auto_power_measurement(self, hz: float) -> None:
-        """Measure so often."""
-        if not 0 < hz <= MOST_HZ:
+    def start_auto_power_measurement(self, hz: int) -> None:
+        """Measure so often, a whole number: C does not take another."""
+        if not 0 < index(hz) <= MOST_HZ:
             raise RuntimeError(f"rate of power measurement: {hz} Hz, must be up to {MOST_HZ}")
-        if self._board.call(f"power.start {float(hz):g}"):
-            self._hz, self._began_s, self._given = float(hz), clock.now_s(), 0
+        if self._board.call(f"power.start {index(hz)}"):
+            self._hz, self._began_s, self._given = index(hz), clock.now_s(), 0
 
     def stop_auto_power_measurement(self) -> None:
         """Measure no more."""
         self._board.call("power.stop")
         self._pull()
-        self._hz = 0.0
+        self._hz = 0
 
     def get_source_node(self) -> BoardSource:
         """Where measurements come out."""
