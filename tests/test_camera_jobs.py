@@ -155,7 +155,7 @@ CASES: list[tuple[int, int, dict[str, Any], Callable[[NDArray[Any]], NDArray[Any
 
 
 @pytest.mark.parametrize(
-    ("features", "size", "settings", "on_host"), CASES, ids=lambda each: str(each)[:40]
+    ("features", "size", "settings", "on_host"), CASES, ids=[str(each[2]) for each in CASES]
 )
 def test_the_layer_does_what_numpy_does_on_the_host(
     farm: speckfarm.Farm,

@@ -14,11 +14,10 @@ import pytest
 from speckfarm.events import TIME_SHIFT
 from speckfarm_server.boards.samna.board import SamnaBoard, open_samna_board
 from speckfarm_server.boards.simulated import SimulatedBoard
-from speckfarm_server.configuration import Configuration
 from speckfarm_server.job_result import Ending
 from tests.double_world import World, options
 from tests.hidden_board import steady, two_layers
-from tests.samna_cases import CONFIGURATION, PACKED, everything, from_twin, same
+from tests.samna_cases import CONFIGURATION, PACKED, camera_network, everything, from_twin, same
 from tests.twin_builders import chip, core
 
 pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
@@ -112,6 +111,20 @@ def test_the_slow_clock_runs_only_while_a_recording_does(board: SamnaBoard, worl
     ]  # fmt: skip
 
 
+def test_leaks_tick_from_the_first_event_to_the_last(board: SamnaBoard) -> None:
+    """As far as the host can time it: with a bias of a tenth of the threshold, within a spike."""
+    only = core(np.zeros((1, 1, 1, 1)), (1, 1), core=4, threshold_high=100, leak_enable=True)
+    leaky = replace(chip(replace(only, biases=np.array([10], np.int16))), slow_clock_hz=200.0)
+    half_a_second = np.array([0, 500_000], np.uint64) << np.uint64(TIME_SHIFT)
+
+    board.configure(leaky)
+    found = everything(board, half_a_second)
+
+    assert len(from_twin(leaky, half_a_second).t_us) == 10
+    assert 9 <= len(found.t_us) <= 11
+    assert board.report().ending is Ending.QUIET
+
+
 def test_power_is_averaged_over_the_run(world: World) -> None:
     watts = [0.001, 0.002, 0.003, 0.004, 0.005]
     world.behave(power_w=watts)
@@ -161,15 +174,3 @@ def test_a_speck2e_is_driven_under_its_own_names(world: World) -> None:
 
     board.close()
     assert same(found, from_twin(configuration))
-
-
-def camera_network() -> Configuration:
-    from speckfarm_server.configuration import Destination, DvsConfiguration
-
-    rng = np.random.default_rng(3)
-    only = core(
-        rng.integers(-40, 100, (4, 2, 3, 3)), (16, 16), core=4, padding=(1, 1),
-        threshold_high=300, threshold_low=-300,
-    )  # fmt: skip
-    dvs = DvsConfiguration(origin=(0, 0), cut=(15, 15), destinations=(Destination(core=4),))
-    return replace(chip(only), input_shape=(2, 128, 128), inputs=(), dvs=dvs)

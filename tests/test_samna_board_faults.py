@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from speckfarm_server.boards import known_answer
 from speckfarm_server.boards.samna import run as samna_run
 from speckfarm_server.boards.samna.board import SamnaBoard, open_samna_board
 from speckfarm_server.boards.samna.names import member, names_of
@@ -15,7 +18,7 @@ from speckfarm_server.errors import BoardFault, ErrorClass
 from speckfarm_server.job_result import Ending
 from tests.double_world import World, options
 from tests.hidden_board import events_at, steady
-from tests.samna_cases import CONFIGURATION, PACKED, everything, from_twin, same
+from tests.samna_cases import CONFIGURATION, PACKED, camera_network, everything, from_twin, same
 from tests.twin_builders import chip, core
 
 pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
@@ -244,6 +247,47 @@ def test_a_stop_watch_that_is_ahead_is_noticed_before_a_burst_is_taken_for_a_res
     fault = run_fault(board)
 
     assert (fault.reason, fault.error_class) == ("STOP_WATCH_WRONG", ErrorClass.INFRASTRUCTURE)
+
+
+def test_stamps_that_stand_still_are_noticed(world: World, board: SamnaBoard) -> None:
+    world.behave(zero_stamps=True)
+    board.configure(CONFIGURATION)
+
+    fault = run_fault(board)
+
+    assert fault.reason == "STOP_WATCH_WRONG"
+    assert "all 0" in fault.message
+
+
+def test_a_stop_watch_that_does_not_start_fails_the_known_answer(
+    world: World, board: SamnaBoard
+) -> None:
+    """All input is held for ever: as if the network were silent, so only the check can tell."""
+    world.behave(watch_dead=True)
+    known = known_answer.recordings()
+    board.configure(known_answer.network("speck2f"))
+
+    counts = [
+        np.bincount(everything(board, known.packed[first:last]).feature, minlength=4).tolist()
+        for first, last in pairwise(known.offsets)
+    ]
+
+    assert known_answer.judge(counts) != []
+
+
+def test_live_events_of_the_camera_are_kept_out_whatever_the_configuration_says(
+    world: World, board: SamnaBoard
+) -> None:
+    world.behave(camera_live=True)
+    configuration = camera_network()
+    assert configuration.dvs is not None
+    live = replace(configuration, dvs=replace(configuration.dvs, pass_sensor_events=True))
+
+    board.configure(live)
+    found = everything(board)
+
+    assert same(found, from_twin(configuration))
+    assert [finding.reason for finding in board.report().findings] == ["LIVE_EVENTS_OFF"]
 
 
 def test_power_without_stamps_is_told_as_old_firmware(world: World, board: SamnaBoard) -> None:

@@ -67,14 +67,14 @@ def fields_of(keys: Section, path: str = "") -> Iterator[str]:
 FIELDS = sorted({*fields_of(SPECK2B.keys), *fields_of(SPECK2EF.keys)})
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", sorted(FIELDS))
 def test_every_key_is_decided_on_once(field: str) -> None:
     decided = [each for each in DECIDED if field == each or field.startswith(f"{each}.")]
 
     assert len(decided) == 1
 
 
-@pytest.mark.parametrize("decided", DECIDED)
+@pytest.mark.parametrize("decided", sorted(DECIDED))
 def test_no_decision_is_about_a_key_that_is_gone(decided: str) -> None:
     assert any(field == decided or field.startswith(f"{decided}.") for field in FIELDS)
 
@@ -92,7 +92,7 @@ def configured(vendor: dict[str, int]) -> Any:
     return replace(made, inputs=(), dvs=CAMERA)
 
 
-@pytest.mark.parametrize("field", REFUSED)
+@pytest.mark.parametrize("field", sorted(REFUSED))
 def test_what_is_refused_is_named_with_its_reason(field: str) -> None:
     value = 0 if field == "dvs_filter.filter_bypass" else 1
 
@@ -102,7 +102,7 @@ def test_what_is_refused_is_named_with_its_reason(field: str) -> None:
     assert field.rpartition(".")[2] in str(caught.value)
 
 
-@pytest.mark.parametrize("field", HARMLESS)
+@pytest.mark.parametrize("field", sorted(HARMLESS))
 def test_what_is_harmless_is_not_refused(field: str) -> None:
     refuse(configured(set_to(field, 1)))
 
