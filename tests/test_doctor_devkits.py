@@ -30,6 +30,8 @@ def other_samna(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
     """Put another package of that name before the double."""
     (folder / "other" / "samna").mkdir(parents=True)
     (folder / "other" / "samna" / "__init__.py").write_text(text)
+    if "pip" not in text:  # else it is to look like PyPI's stub
+        (folder / "other" / "samna" / "_samna.abi3.so").touch()
     path = [str(folder / "other"), os.environ["PYTHONPATH"]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 

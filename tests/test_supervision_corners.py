@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speckfarm_server.boards.keeper import is_unavailable
+from speckfarm_server.boards.absence import is_unavailable
 from speckfarm_server.boards.state import Health, RuntimeState
 from speckfarm_server.boards.wire import Message
 from speckfarm_server.errors import BoardFault, ErrorClass

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from speckfarm_server.boards import check_up, child
+from speckfarm_server.boards.absence import is_missing, is_unavailable, unplugged
 from speckfarm_server.boards.child import Child, fault_of
 from speckfarm_server.boards.fault_budget import back_off_s
 from speckfarm_server.boards.heartbeat import Heartbeat
@@ -25,8 +26,6 @@ from speckfarm_server.job_result import device_from_plain
 
 logger = logging.getLogger(__name__)
 
-# Of the host, not of the devkit: no fault is counted, and it is looked for again.
-UNAVAILABLE = ("DEVICE_NOT_FOUND", "DEVICE_NOT_ALLOWED", "DEVICE_IN_USE")
 CLOSE_S = 2.0  # for a devkit to be closed when the server stops; then its process is killed
 
 
@@ -87,7 +86,7 @@ class Keeper:
         if self._is_closing or self.child is None:
             return
         self._is_away = True
-        self.child.close(_unplugged(self._state.id))
+        self.child.close(unplugged(self._state.id))
         if not self._is_working:
             self._drop()
             self._absent("it was unplugged")
@@ -207,12 +206,16 @@ class Keeper:
         state.swap_hint = self.recognition.hint
         self._note_swap()
         state.turn(RuntimeState.IDLE, self._swap or self._doubt)
+        if state.device is not None:
+            where = f"{state.device.type} at USB {state.device.usb_path}"
+            logger.info("board %s is ready: %s, health %s", state.id, where, state.health.value)
         self.watch()
 
     def _failed(self, error: BoardFault | OSError) -> None:
         if self._is_away or is_unavailable(error):
             self._state.budget.excuse()
-            self._absent("it was unplugged" if self._is_away else str(error))
+            why = "it was unplugged" if self._is_away else str(error)
+            self._absent(why, gone=self._is_away or is_missing(error))
             self._state.turn(RuntimeState.OFFLINE, self._trouble)
             return
         logger.warning("board %s does not start: %s", self._state.id, error)
@@ -238,12 +241,13 @@ class Keeper:
             self._news("board.quarantined", faults)
         return True
 
-    def _absent(self, why: str) -> None:
+    def _absent(self, why: str, *, gone: bool = True) -> None:
         """There is no devkit to use; look again after a while, or when one is plugged in."""
         if not self._is_absent:
             self._is_absent = True
-            self._trouble = f"no devkit since {_now()}: {why}"
-            self._news("board.unplugged", why)
+            what = "no devkit" if gone else "not to be used"
+            self._trouble = f"{what} since {_now()}: {why}"
+            self._news("board.unplugged" if gone else "board.unavailable", why)
         self._looks += 1
         self.recognition.meet(None)
         self._state.health = Health.UNKNOWN
@@ -281,17 +285,5 @@ class Keeper:
             self.child = None
 
 
-def is_unavailable(error: BoardFault | OSError) -> bool:
-    """Whether nothing is wrong with a devkit: it is not there, or this server may not use it."""
-    return isinstance(error, BoardFault) and (
-        error.reason in UNAVAILABLE or error.error_class is ErrorClass.CONFIGURATION
-    )
-
-
 def _now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _unplugged(board: str) -> BoardFault:
-    text = f"Board {board} was unplugged; plug it in again, meanwhile others take its jobs"
-    return BoardFault("BOARD_UNPLUGGED", text, ErrorClass.INFRASTRUCTURE, board=board)

@@ -73,9 +73,6 @@ def judge_packages(found: Mapping[str, str | None], python: Version) -> list[Lin
 
 def judge_samna(found: Samna, *, needed: bool) -> Line:
     """Whether boards could be driven."""
-    if found.kind is SamnaKind.UNKNOWN:
-        text = f"{found.text} has no compiled code"
-        return wrong("samna", text, "It is not the vendor's library: pip uninstall samna")
     if found.fault is None:
         return ok("samna", found.text)
     if found.kind is SamnaKind.ABSENT:

@@ -125,10 +125,10 @@ def no_echo(network: Network, _: Chip, settings: Settings) -> Iterator[Problem]:
         height, width = network.input_shape[1:]
         crop = (0, 0, width, height)
         text = (
-            f"monitor = {ECHO} asks for the echo of the input, which comes out of the event "
+            f"monitor = input ({ECHO}) asks for the echo, which comes out of the event "
             "pre-processing layer, but recorded events enter the first layers directly. For events "
             f"of a camera use {CAMERA_SETTINGS}: with crop={crop} those that fit the network pass "
-            f"as they are. For others leave {ECHO} out of monitor."
+            f"as they are. For others leave it out of monitor."
         )
         yield text, {"monitor": ECHO, "crop": crop}
 

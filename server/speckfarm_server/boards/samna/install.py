@@ -46,6 +46,9 @@ class Samna:
         if self.kind is SamnaKind.OTHER_PYTHON:
             text = f"{self.text} is compiled for another Python"
             return text, "Install the wheel for this Python"
+        if self.kind is SamnaKind.UNKNOWN:
+            text = f"{self.text} has no compiled code"
+            return text, "It is not the vendor's library: pip uninstall samna"
         return None
 
 
