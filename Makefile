@@ -9,6 +9,8 @@ SINABS_PYTHON ?= $(PYTHON)
 VENDOR_VENV ?= .venv-vendor
 VENDOR_PYTHON ?= $(lastword $(shell command -v python3.10) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python))
 COUNT ?= 20000
+# Tests in real time mostly wait, so two cores take three processes.
+WORKERS ?= 3
 MUTATIONS ?= 100000
 
 # Suites whose claims hold on any board.
@@ -27,7 +29,7 @@ serve: $(VENV)/.server ## a server on 127.0.0.1:50051 with two simulated boards
 	$(BIN)/speckfarm-server serve
 
 test: $(VENV)/.dev ## the whole test suite; needs no torch and no root
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-double: $(VENV)/.dev ## tests of jobs, settings and models again, on devkits of the double of samna; real time: 8 min
 	SPECKFARM_TEST_BOARDS=double $(BIN)/python -m pytest -m "not simulated" --timeout 300 $(addprefix tests/test_,$(addsuffix .py,$(ON_DEVKITS)))
