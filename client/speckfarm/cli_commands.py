@@ -44,9 +44,10 @@ def run(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     if args.compare:
         compare(farm, args, screen)
         return
-    if args.repeats:
-        text = "--repeats is of --compare twin, which is not given. Leave it out, or add that"
-        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "--repeats"})
+    for flag, given in (("--repeats", args.repeats), ("--twin", args.twin)):
+        if given is not None:
+            text = f"{flag} is of --compare twin, which is not given. Leave it out, or add that"
+            raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": flag})
     if args.vary:
         vary(farm, args, screen)
         return

@@ -44,6 +44,7 @@ def compare(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
             args.model,
             *args.recordings,
             repeats=args.repeats or REPEATS,
+            twin=args.twin or "",
             timeout=args.timeout,
             observer=tell,
             **job_options(args),

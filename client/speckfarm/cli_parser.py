@@ -124,6 +124,7 @@ def _add_model_commands(commands: Subparsers) -> None:
     run.add_argument(
         "--repeats", metavar="N", type=limit, help="of --compare on the real board; default 5"
     )
+    run.add_argument("--twin", metavar="ID", help="of --compare, this simulated board; default any")
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")
@@ -249,10 +250,7 @@ def _add_board(parser: Parser) -> None:
     _add_kind(parser)
     parser.add_argument("--board", metavar="ID", help="only this board")
     parser.add_argument(
-        "--queue-timeout",
-        metavar="S",
-        type=seconds,
-        help="longest wait in the queue; default 24 h",
+        "--queue-timeout", metavar="S", type=seconds, help="longest wait in the queue; default 24 h"
     )
     parser.add_argument(
         "--run-timeout", metavar="S", type=seconds,
@@ -274,10 +272,7 @@ def _add_waiting(parser: Parser) -> None:
 
 def _add_timeout(parser: Parser) -> None:
     parser.add_argument(
-        "--timeout",
-        metavar="S",
-        type=seconds,
-        help="stop waiting after S seconds; the job goes on",
+        "--timeout", metavar="S", type=seconds, help="stop waiting after S seconds; the job goes on"
     )
 
 
