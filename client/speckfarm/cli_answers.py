@@ -80,9 +80,10 @@ def result_answer(found: Result) -> Answer:
 
 
 def benchmark_answer(benchmark: Benchmark, labels: Mapping[str, str]) -> Answer:
-    """The table of a benchmark."""
+    """The table of a benchmark; errors have a column where there are any."""
     rows = benchmark.table()
-    hidden = {"job", "lags"} | ({"error"} if not any(row["error"] for row in rows) else set())
+    rare = {name for name in ("error", "lag_error_us") if all(row[name] is None for row in rows)}
+    hidden = {"job", "lags"} | rare
     columns = [name for name in (rows[0] if rows else {}) if name not in hidden]
     return Answer(plain=benchmark.to_dict(), rows=rows, columns=[*columns, "job"], labels=labels)
 
