@@ -94,7 +94,10 @@ def _explained(fault: UsageFault, parser: Parser, words: Sequence[str]) -> Usage
 
 def _unknown_option(command: Parser, word: str) -> UsageFault:
     flag = word.partition("=")[0]
-    near = get_close_matches(flag, command._option_string_actions, n=1)  # argparse shows no list
+    known = command._option_string_actions  # argparse shows no list
+    near = get_close_matches(flag, known, n=1)
+    if flag == "--kind" and "--real" in known:
+        near = ["--real or --sim"]  # as kind= of Python is spelt here
     hint = f"; did you mean {near[0]}?" if near else ""
     return UsageFault(f"{command.prog} has no option {flag}{hint}", command.prog)
 

@@ -38,8 +38,8 @@ Create = Callable[[str, "str | None"], Job]  # kind of board, and which one
 PAUSE_S = 0.5
 NEEDS_BOTH = (
     "a comparison needs a real board and a simulated one of the same chip: `speckfarm boards` "
-    "lists them, --chip, --board and --twin (in Python chip=, board=, twin=) pick others. Without a real board "
-    "`speckfarm run --vary N` shows how much a simulated one varies by itself"
+    "lists them, --chip, --board and --twin (in Python chip=, board=, twin=) pick others. Without "
+    "a real board `speckfarm run --vary N` shows how much a simulated one varies by itself"
 )
 
 
