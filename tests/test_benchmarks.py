@@ -101,6 +101,31 @@ def test_the_table_is_csv_too(farm: speckfarm.Farm, digests: tuple[str, str]) ->
     assert [(row["reset"], row["state"]) for row in read] == [("zero", "SUCCEEDED")]
 
 
+def test_each_point_names_its_board_and_how_its_lags_were_found(
+    farm: speckfarm.Farm, digests: tuple[str, str]
+) -> None:
+    bench = farm.benchmark(*digests, sweep={"reset": ["zero", "subtract"]}).wait(timeout=40)
+
+    table = bench.table()
+    jobs = [farm.job(str(row["job"])) for row in table]
+    points = json.loads(json.dumps(bench.to_dict()))["points"]
+    assert [row["board"] for row in table] == [job.result().board for job in jobs]
+    assert [point["board"] for point in points] == [row["board"] for row in table]
+    latencies = [job.result().latency for job in jobs]
+    assert [row["lag_method"] for row in table] == [each.method for each in latencies]
+    assert [row["lag_error_us"] for row in table] == [each.error_us for each in latencies]
+
+
+def test_a_point_that_never_ran_has_no_board(
+    farm: speckfarm.Farm, digests: tuple[str, str], drained: None
+) -> None:
+    bench = farm.benchmark(*digests)
+
+    [row] = bench.cancel().table()
+
+    assert (row["board"], row["lag_method"], row["lag_error_us"]) == (None, None, None)
+
+
 def test_without_axes_there_is_one_point_for_each_model(
     farm: speckfarm.Farm, digests: tuple[str, str]
 ) -> None:

@@ -211,7 +211,7 @@ def test_bench_prints_its_table_and_writes_it(
 
     out = capsys.readouterr().out
     assert code == 0
-    assert out.splitlines()[0].split()[:4] == ["model", "decimator.0", "state", "accuracy"]
+    assert out.splitlines()[0].split()[:4] == ["model", "decimator.0", "state", "board"]
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 3
 
 

@@ -16,7 +16,7 @@ from speckfarm.cli_output import bytes_words
 from speckfarm.events import EVENT_DTYPE, pack
 from speckfarm.settings import build_settings
 from speckfarm.upload import bytes_source
-from speckfarm.v1 import benchmarks_pb2, boards_pb2, jobs_pb2, models_pb2
+from speckfarm.v1 import benchmarks_pb2, boards_pb2, jobs_pb2, latency_pb2, models_pb2
 from tests.command_line import Run, command_line
 from tests.small_farm import MEASURED, SmallFarm, event, result_message, serving, state_of
 
@@ -179,6 +179,115 @@ def test_an_interrupt_of_a_command_that_waits_for_nothing_exits_130(
     monkeypatch.setattr(speckfarm.Farm, "info", interrupted)
 
     assert run("info") == 130
+
+
+def _on_a_devkit() -> jobs_pb2.Result:
+    message = result_message()
+    message.device.CopyFrom(boards_pb2.Device(type="Speck2fDevKit", usb_path="2-1.3"))
+    message.power.add(rail="VDD_IO", mean_w=0.0000617)
+    message.power.add(rail="VDD_RAM", mean_w=0.0042)
+    message.recordings[0].ending = jobs_pb2.RUN_ENDING_DRAIN_LIMIT
+    for recording in message.recordings[1:]:
+        recording.ending = jobs_pb2.RUN_ENDING_QUIET
+    return message
+
+
+@pytest.mark.parametrize("words", [("run", "m.nir", "r.npz"), ("result", "j-1")])
+def test_what_ran_on_a_devkit_shows_it_its_power_and_odd_endings(
+    small: SmallFarm,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    message = _on_a_devkit()
+    small.streams = [[event(1, "SUCCEEDED", job=state_of("SUCCEEDED"), result=message)]]
+    answer = jobs_pb2.GetResultResponse(result=message)
+    monkeypatch.setattr(small, "GetResult", lambda *_: answer)
+    with serving(small) as address:
+        monkeypatch.setenv("SPECKFARM_SERVER", address)
+
+        assert run(*words) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "  Speck2fDevKit at USB 2-1.3, logic version 0" in lines
+    assert "power: VDD_IO 0.0617 mW, VDD_RAM 4.2 mW" in lines
+    assert [line for line in lines if "ended by" in line] == ["1 recording ended by drain_limit"]
+
+
+def test_a_simulated_result_speaks_of_no_devkit(
+    small: SmallFarm, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = result_message()
+    for recording in message.recordings:
+        recording.ending = jobs_pb2.RUN_ENDING_SERVED
+    small.streams = [[event(1, "SUCCEEDED", job=state_of("SUCCEEDED"), result=message)]]
+
+    assert run("run", "m.nir", "r.npz") == 0
+
+    out = capsys.readouterr().out
+    assert not any(word in out for word in ("USB", "power:", "ended by"))
+
+
+def test_boards_show_their_port_and_that_they_may_be_another_devkit(
+    small: SmallFarm, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = boards_pb2.Board(id="kit-0", message="plugged", swap_hint="swapped")
+    kit.device.CopyFrom(boards_pb2.Device(type="Speck2fDevKit", usb_path="2-1.3"))
+    answer = boards_pb2.ListBoardsResponse(boards=[kit, boards_pb2.Board(id="twin-0")])
+    monkeypatch.setattr(small, "ListBoards", lambda *_: answer)
+    printed = {}
+    with serving(small) as address:
+        monkeypatch.setenv("SPECKFARM_SERVER", address)
+        for output in ("table", "json", "csv"):
+            assert run("boards", "-o", output) == 0
+            printed[output] = capsys.readouterr().out
+
+    header, first, second = (line.split() for line in printed["table"].splitlines())
+    place = header.index("usb")
+    assert (first[place], second[place]) == ("2-1.3", "-")
+    assert (" ".join(first[-2:]), second[-1]) == ("plugged; swapped", "-")
+    [plain, _] = json.loads(printed["json"])
+    assert (plain["message"], plain["swap_hint"], "usb" in plain) == ("plugged", "swapped", False)
+    assert "usb" not in printed["csv"].splitlines()[0].split(",")
+
+
+def test_an_estimated_lag_of_a_benchmark_has_its_error_beside_it(
+    small: SmallFarm, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = benchmarks_pb2.Benchmark(id="b-1", points_total=1, points_done=1)
+    point = done.points.add(
+        model="a" * 64, job="j-1", state=jobs_pb2.JOB_STATE_SUCCEEDED, board="kit-0"
+    )
+    point.latency.n, point.latency.error_us = 3, 4.5
+    point.latency.method = latency_pb2.LATENCY_METHOD_ESTIMATED
+    last = benchmarks_pb2.WatchBenchmarkResponse(benchmark=done)
+    answer = benchmarks_pb2.GetBenchmarkResponse(benchmark=done)
+    monkeypatch.setattr(small, "GetBenchmark", lambda *_: answer)
+    monkeypatch.setattr(small, "WatchBenchmark", lambda *_: iter([last]))
+    printed = {}
+    with serving(small) as address:
+        monkeypatch.setenv("SPECKFARM_SERVER", address)
+        for output in ("table", "csv"):
+            assert run("bench", "--resume", "b-1", "-o", output) == 0
+            printed[output] = capsys.readouterr().out
+
+    header, row = printed["table"].splitlines()
+    table = dict(zip(header.split(), row.split(), strict=True))
+    [plain] = csv.DictReader(io.StringIO(printed["csv"]))
+    for shown in (table, plain):
+        assert shown["board"] == "kit-0"
+        assert (shown["lag_method"], shown["lag_error_us"]) == ("estimated", "4.5")
+
+
+@pytest.mark.parametrize("command", ["run", "flash", "bench", "advise"])
+def test_the_kind_of_pythons_jobs_is_real_or_sim_here(
+    run: Run, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(command, "m.nir", "r.npz", "--kind", "real") == 2
+
+    expected = f"speckfarm {command} has no option --kind; did you mean --real or --sim?"
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

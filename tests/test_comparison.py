@@ -405,6 +405,34 @@ def test_a_board_that_is_named_runs_all_repeats(small: TwoKinds, farm: speckfarm
     assert found.board == "devkit-1"
 
 
+def test_a_twin_that_is_named_is_the_simulated_side(small: TwoKinds, farm: speckfarm.Farm) -> None:
+    small.boards.append(("twin-1", SIMULATED))
+
+    farm.compare(b"model", EVENTS, repeats=2, twin="twin-1")
+
+    assert small.orders == [(REAL, "devkit-0"), (SIMULATED, "twin-1"), (REAL, "devkit-0")]
+
+
+def test_the_command_line_names_the_twin_too(small: TwoKinds, run: Run) -> None:
+    small.boards.append(("twin-1", SIMULATED))
+
+    words = ("--compare", "twin", "--repeats", "1", "--twin", "twin-1")
+    assert run("run", "m.nir", "r.npz", *words) == 0
+
+    assert small.orders == [(REAL, "devkit-0"), (SIMULATED, "twin-1")]
+
+
+def test_a_twin_that_is_not_there_is_refused_with_what_to_do(
+    small: TwoKinds, farm: speckfarm.Farm
+) -> None:
+    with pytest.raises(speckfarm.WrongState) as caught:
+        farm.compare(b"model", EVENTS, repeats=2, twin="devkit-0")
+
+    assert caught.value.reason == "NO_MATCHING_BOARD"
+    assert "--twin" in caught.value.advice
+    assert small.cancelled == ["j-1"]
+
+
 @pytest.mark.parametrize(
     ("ended", "side", "others"),
     [("j-3", "real", ["j-1", "j-2", "j-4"]), ("j-2", "simulated", ["j-1", "j-3", "j-4"])],
@@ -521,6 +549,7 @@ def test_a_comparison_needs_a_recording(farm: speckfarm.Farm) -> None:
         (["--compare", "twin", "--sim"], "--sim does not go with --compare"),
         (["--compare", "twin", "--real"], "--real does not go with --compare"),
         (["--repeats", "2"], "--repeats is of --compare twin"),
+        (["--twin", "twin-0"], "--twin is of --compare twin"),
     ],
 )
 def test_what_does_not_go_with_compare_is_a_usage_error(

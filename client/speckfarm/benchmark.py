@@ -186,6 +186,7 @@ def _row(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         **dict(zip(keys, point.values, strict=True)),
         "job": point.job,
         "state": state_word(point.state),
+        "board": point.board or None,
         "accuracy": optional(point, "accuracy"),
         "output_spikes": _output_spikes(point),
         "synops": _synops(point),
@@ -196,6 +197,8 @@ def _row(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         "p99_us": rounded(latency.p99_us),
         "max_us": rounded(latency.max_us),
         "drain_us": rounded(latency.drain_us),
+        "lag_method": latency.method,
+        "lag_error_us": rounded(latency.error_us),
         "error": point.error.reason or None,
     }
 
@@ -223,6 +226,7 @@ def _point_dict(point: benchmarks_pb2.BenchmarkPoint, keys: list[str]) -> Row:
         "values": dict(zip(keys, point.values, strict=True)),
         "job": point.job,
         "state": state_word(point.state),
+        "board": point.board or None,
         "accuracy": optional(point, "accuracy"),
         "latency": read_latency(point.latency).to_dict(),
         "output_spikes": _output_spikes(point),

@@ -9,16 +9,22 @@ from typing import Protocol
 
 from speckfarm.benchmark import Benchmark, summary_dict
 from speckfarm.cli_output import Answer, flat, local_time
+from speckfarm.device import Device
 from speckfarm.farm import Farm
 from speckfarm.job import Job, JobEvent
 from speckfarm.latency import Latency
 from speckfarm.report import Report
 from speckfarm.result import Result
+from speckfarm.rows import Board
 from speckfarm.settings import settings_dict
 from speckfarm.v1 import benchmarks_pb2, settings_pb2
 
 MOST_ROWS = 20  # recordings listed in full on a terminal; more become a summary
 IN_THE_TABLE = "SYNOPS_PER_EVENT"  # a finding whose figures the table of `check` has
+USUAL_ENDINGS = (None, "quiet", "served")
+BOARD_COLUMNS = (
+    "board", "kind", "chip", "usb", "state", "health", "enabled", "user", "job", "since", "message",
+)  # fmt: skip
 
 
 class Listed(Protocol):
@@ -63,6 +69,7 @@ def result_answer(found: Result) -> Answer:
         f"job {found.job_id} on {found.board} ({found.board_kind} {plain['chip']}), "
         f"{found.timings_ms['total']:.0f} ms from accepted to result"
     )
+    lines += [device_line(found.device)] if found.device is not None else []
     if not found.recordings:
         hidden = ("recordings", "layers", "latency", "findings", "accuracy", "settings")
         row = flat({key: value for key, value in plain.items() if key not in hidden})
@@ -79,10 +86,19 @@ def result_answer(found: Result) -> Answer:
     )
 
 
+def device_line(device: Device) -> str:
+    """A devkit below the line of its board."""
+    known = {"serial": device.serial, "samna": device.samna, "first event": device.first_event}
+    listed = "".join(f", {name} {value}" for name, value in known.items() if value)
+    line = f"  {device.type} at USB {device.usb_path}, logic version {device.logic_version}"
+    return line + listed
+
+
 def benchmark_answer(benchmark: Benchmark, labels: Mapping[str, str]) -> Answer:
-    """The table of a benchmark."""
+    """The table of a benchmark; errors have a column where there are any."""
     rows = benchmark.table()
-    hidden = {"job", "lags"} | ({"error"} if not any(row["error"] for row in rows) else set())
+    rare = {name for name in ("error", "lag_error_us") if all(row[name] is None for row in rows)}
+    hidden = {"job", "lags"} | rare
     columns = [name for name in (rows[0] if rows else {}) if name not in hidden]
     return Answer(plain=benchmark.to_dict(), rows=rows, columns=[*columns, "job"], labels=labels)
 
@@ -129,6 +145,21 @@ def list_answer(
         below=[] if plain else ["nothing to list"],
         labels=labels or {},
     )
+
+
+def boards_answer(found: Sequence[Board]) -> Answer:
+    """The table of boards: where each is plugged in, and what may be wrong with it."""
+    rows = [
+        each.to_dict()
+        | {
+            "usb": "" if each.device is None else each.device.usb_path,
+            "message": "; ".join(filter(None, (each.message, each.swap_hint))),
+        }
+        for each in found
+    ]
+    below = [] if rows else ["nothing to list"]
+    plain = [each.to_dict() for each in found]
+    return Answer(plain=plain, rows=rows, columns=BOARD_COLUMNS, below=below)
 
 
 def model_labels(farm: Farm, digests: Iterable[str]) -> dict[str, str]:
@@ -178,7 +209,21 @@ def _figures(found: Result) -> list[str]:
         spikes = counted(sum(lags.n + lags.uncaused for lags in each), "spike")
         worst = "no lag measured" if highest is None else f"highest p99 lag {highest:.1f} us"
         lines.append(f"monitored layer {layer}: {spikes}, {worst}")
-    return [*lines, found.summary()]
+    return [*lines, *_power(found), *_endings(found), found.summary()]
+
+
+def _power(found: Result) -> list[str]:
+    rails = ", ".join(f"{rail} {1000 * mean:.3g} mW" for rail, mean in found.power_w.items())
+    return [f"power: {rails}"] if rails else []
+
+
+def _endings(found: Result) -> list[str]:
+    counts = Counter(each.ending for each in found.recordings)
+    return [
+        f"{counted(count, 'recording')} ended by {ending}"
+        for ending, count in counts.items()
+        if ending not in USUAL_ENDINGS
+    ]
 
 
 def _lags(lags: Latency) -> str:

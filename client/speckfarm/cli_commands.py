@@ -44,9 +44,10 @@ def run(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
     if args.compare:
         compare(farm, args, screen)
         return
-    if args.repeats:
-        text = "--repeats is of --compare twin, which is not given. Leave it out, or add that"
-        raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": "--repeats"})
+    for flag, given in (("--repeats", args.repeats), ("--twin", args.twin)):
+        if given is not None:
+            text = f"{flag} is of --compare twin, which is not given. Leave it out, or add that"
+            raise BadRequest("BAD_ARGUMENT", text, metadata={"argument": flag})
     if args.vary:
         vary(farm, args, screen)
         return
@@ -108,9 +109,10 @@ def boards(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
         found = [farm.undrain(args.board)]
     else:
         found = farm.boards()
-    columns = ("board", "kind", "chip", "state", "health", "enabled", "user", "job", "since")
-    empty = read_board(boards_pb2.Board()).to_dict()
-    screen.show(answers.list_answer(found, (*columns, "message"), empty=empty))
+    if screen.is_for_people:
+        screen.show(answers.boards_answer(found))
+        return
+    screen.show(answers.list_answer(found, empty=read_board(boards_pb2.Board()).to_dict()))
 
 
 def models(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speckfarm.cli_answers import MOST_ROWS, counted
+from speckfarm.cli_answers import MOST_ROWS, counted, device_line
 from speckfarm.cli_output import Answer, Screen
 from speckfarm.cli_settings import job_options
 from speckfarm.cli_wait import interruptible
@@ -44,6 +44,7 @@ def compare(farm: Farm, args: argparse.Namespace, screen: Screen) -> None:
             args.model,
             *args.recordings,
             repeats=args.repeats or REPEATS,
+            twin=args.twin or "",
             timeout=args.timeout,
             observer=tell,
             **job_options(args),
@@ -121,10 +122,7 @@ def _about(found: Comparison) -> list[str]:
         f"twin {found.twin} (simulated {found.chip}): job {found.twin_job}",
     ]
     if (device := found.device) is not None:
-        known = {"serial": device.serial, "samna": device.samna, "first event": device.first_event}
-        listed = "".join(f", {name} {value}" for name, value in known.items() if value)
-        line = f"  {device.type} at USB {device.usb_path}, logic version {device.logic_version}"
-        lines.insert(1, line + listed)
+        lines.insert(1, device_line(device))
     return lines
 
 

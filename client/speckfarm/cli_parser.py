@@ -94,7 +94,10 @@ def _explained(fault: UsageFault, parser: Parser, words: Sequence[str]) -> Usage
 
 def _unknown_option(command: Parser, word: str) -> UsageFault:
     flag = word.partition("=")[0]
-    near = get_close_matches(flag, command._option_string_actions, n=1)  # argparse shows no list
+    known = command._option_string_actions  # argparse shows no list
+    near = get_close_matches(flag, known, n=1)
+    if flag == "--kind" and "--real" in known:
+        near = ["--real or --sim"]  # as kind= of Python is spelt here
     hint = f"; did you mean {near[0]}?" if near else ""
     return UsageFault(f"{command.prog} has no option {flag}{hint}", command.prog)
 
@@ -124,6 +127,7 @@ def _add_model_commands(commands: Subparsers) -> None:
     run.add_argument(
         "--repeats", metavar="N", type=limit, help="of --compare on the real board; default 5"
     )
+    run.add_argument("--twin", metavar="ID", help="of --compare, this simulated board; default any")
     _add_settings(run)
     flash = _command(commands, "flash", "configure a board with a model, without recordings")
     flash.add_argument("model", metavar="MODEL", help="model file, or digest or name on the farm")
@@ -249,10 +253,7 @@ def _add_board(parser: Parser) -> None:
     _add_kind(parser)
     parser.add_argument("--board", metavar="ID", help="only this board")
     parser.add_argument(
-        "--queue-timeout",
-        metavar="S",
-        type=seconds,
-        help="longest wait in the queue; default 24 h",
+        "--queue-timeout", metavar="S", type=seconds, help="longest wait in the queue; default 24 h"
     )
     parser.add_argument(
         "--run-timeout", metavar="S", type=seconds,
@@ -274,10 +275,7 @@ def _add_waiting(parser: Parser) -> None:
 
 def _add_timeout(parser: Parser) -> None:
     parser.add_argument(
-        "--timeout",
-        metavar="S",
-        type=seconds,
-        help="stop waiting after S seconds; the job goes on",
+        "--timeout", metavar="S", type=seconds, help="stop waiting after S seconds; the job goes on"
     )
 
 

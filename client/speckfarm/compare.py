@@ -38,8 +38,8 @@ Create = Callable[[str, "str | None"], Job]  # kind of board, and which one
 PAUSE_S = 0.5
 NEEDS_BOTH = (
     "a comparison needs a real board and a simulated one of the same chip: `speckfarm boards` "
-    "lists them, --chip and --board (in Python chip= and board=) pick others. Without a real board "
-    "`speckfarm run --vary N` shows how much a simulated one varies by itself"
+    "lists them, --chip, --board and --twin (in Python chip=, board=, twin=) pick others. Without "
+    "a real board `speckfarm run --vary N` shows how much a simulated one varies by itself"
 )
 
 
@@ -76,8 +76,11 @@ def compare(
 class ComparedRuns:
     """The jobs of a comparison; they are on the farm whether or not somebody waits."""
 
-    def __init__(self, *, observer: Observer | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self, *, observer: Observer | None = None, timeout: float | None = None, twin: str = ""
+    ) -> None:
         self._jobs: list[Job] = []
+        self._twin = twin or None  # None: any simulated board
         self._observer = observer
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._patience = Patience(PATIENCE_S)
@@ -91,7 +94,7 @@ class ComparedRuns:
         """
         try:
             first = self._add(create("real", board))
-            twin = self._add(create("simulated", None))
+            twin = self._add(create("simulated", self._twin))
             if board is None and repeats > 1:
                 self._wait_for([first])
                 board = first.result().board

@@ -126,9 +126,8 @@ class Farm:
         >>> farm.job(created.id).wait().job_id == created.id
         True
         """
-        answer = self._connection.call(
-            self._connection.jobs.GetJob, jobs_pb2.GetJobRequest(job=job_id)
-        )
+        request = jobs_pb2.GetJobRequest(job=job_id)
+        answer = self._connection.call(self._connection.jobs.GetJob, request)
         return Job(self._connection, answer.job)
 
     def jobs(
@@ -214,20 +213,21 @@ class Farm:
         model: ModelLike,
         *recordings: RecordingLike,
         repeats: int = 5,
+        twin: str = "",
         timeout: float | None = None,
         observer: Callable[[Sequence[Job]], None] | None = None,
         **options: Unpack[JobOptions],
     ) -> Comparison:
         """Run a job `repeats` times on one real board and once on a simulated one, and compare.
 
-        The board is `board`, or that on which the first repeat ran. `timeout` is in seconds, for
-        all jobs; `observer` is shown them from time to time. If one fails the others are cancelled.
-        Raises as `run` and `Job.wait` do.
+        The board is `board`, or that on which the first repeat ran; the simulated one is `twin`, or
+        any. `timeout` is in seconds, for all jobs; `observer` is shown them from time to time. If
+        one fails the others are cancelled. Raises as `run` and `Job.wait` do.
 
         >>> found = farm.compare("model.nir", "digits.npz", board="devkit-0")  # doctest: +SKIP
         >>> agreeing, worst = found.agreeing, found.differences[:3]  # doctest: +SKIP
         """
-        runs = ComparedRuns(observer=observer, timeout=timeout)
+        runs = ComparedRuns(observer=observer, timeout=timeout, twin=twin)
         return compare(self._connection, model, recordings, options, repeats=repeats, runs=runs)
 
     def find_benchmark(self, benchmark_id: str) -> Benchmark:

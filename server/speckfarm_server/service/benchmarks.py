@@ -170,6 +170,7 @@ def _point(job: JobStatus, result: JobResult | None, grid: Grid) -> pb.Benchmark
         values=values_of(grid, job.spec.point),
         job=job.spec.id,
         state=state_message(job.state),
+        board=job.board,
         error=error_message(job.error),
     )
     if result is not None:
