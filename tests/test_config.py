@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_every_section_is_read(tmp_path: Path) -> None:
             "CONFIG_BOARD_TWICE",
             "the usb '2-1'",
         ),
+        (f"{REAL}[[boards]]\nid = 's'\nusb = '2-1'", "CONFIG_KEY_UNUSED", "board s: usb is '2-1'"),
+        ("[[boards]]\nid = 's'\ndevice = 'D'", "CONFIG_KEY_UNUSED", "remove device"),
+        (
+            "[[boards]]\nid = 's'\nkind = 'scripted'\nserial = '7'",
+            "CONFIG_KEY_UNUSED",
+            "the board is scripted",
+        ),
         ("listen = ", "CONFIG_UNREADABLE", "farm.toml"),
     ],
 )
@@ -78,3 +86,38 @@ def test_a_wrong_file_is_refused_with_what_is_wrong(
 
     assert error.reason == reason
     assert hint in error.message
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "a b", "a/b", "a\n", "ä", "a" * 65])
+def test_an_id_that_commands_and_files_cannot_have_is_refused(name: str, tmp_path: Path) -> None:
+    error = refusal(tmp_path, f"[[boards]]\nid = {json.dumps(name)}")
+
+    assert error.reason == "CONFIG_BOARD_ID"
+    assert repr(name) in error.message
+
+
+@pytest.mark.parametrize("name", ["a", "0", "speck-0", "Rack.1_b", "a" * 64])
+def test_an_id_of_letters_digits_and_joints_is_taken(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text(f"[[boards]]\nid = '{name}'")
+
+    assert [board.id for board in load(path).boards] == [name]
+
+
+def test_a_relative_proof_is_below_the_folder_of_the_file_and_an_absolute_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(
+        f"[[boards]]\nid = 'b{at}'\nproof = '{proof}'\n"
+        for at, proof in enumerate(("p.json", "proofs/p.json", "/srv/p.json", ""))
+    )
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "farm.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    config = load(Path("etc/farm.toml"))
+
+    below = tmp_path / "etc"
+    assert [board.proof for board in config.boards] == [
+        str(below / "p.json"), str(below / "proofs" / "p.json"), "/srv/p.json", "",
+    ]  # fmt: skip

@@ -232,6 +232,7 @@ def test_devices_are_found_with_their_nodes_and_hubs_are_not(tmp_path: Path) -> 
 
     assert found == [
         usb.UsbDevice(
+            port="2-1",
             node=tmp_path / "dev" / "002" / "009",
             ids="0abc:0def",
             name="Lab Thing",
@@ -253,9 +254,10 @@ def test_a_host_without_usb_has_no_devices(tmp_path: Path) -> None:
     assert usb.find_devices(tmp_path / "sys", tmp_path / "dev") == []
 
 
-def device(*, is_accessible: bool) -> usb.UsbDevice:
+def device(port: str = "2-1", *, is_accessible: bool) -> usb.UsbDevice:
+    node = Path("/dev/bus/usb/002/009")
     return usb.UsbDevice(
-        node=Path("/dev/bus/usb/002/009"), ids="0abc:0def", name="", is_accessible=is_accessible
+        port=port, node=node, ids="0abc:0def", name="", is_accessible=is_accessible
     )
 
 
@@ -277,6 +279,17 @@ def test_usb_is_judged_by_what_this_user_may_open(
     assert line.state == state
     assert text in line.found
     assert unneeded.state == ("ok" if state == "ok" else "note")
+
+
+@pytest.mark.parametrize(
+    ("ports", "state"), [([], "ok"), (["2-1"], "ok"), (["2-9"], "ok"), (["2-1", "2-2"], "wrong")]
+)
+def test_a_device_at_a_port_that_a_board_names_must_be_open(ports: list[str], state: str) -> None:
+    found = [device(is_accessible=True), device("2-2", is_accessible=False)]
+
+    line = usb.judge_devices(found, has_bus=True, needed=True, ports=ports)
+
+    assert line.state == state
 
 
 def test_rules_in_effect_are_told_from_comments_and_from_those_of_others(tmp_path: Path) -> None:

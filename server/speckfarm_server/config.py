@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ BOARD_KINDS = ("simulated", "real", "scripted")
 FIRST_EVENTS = ("keep", "sacrifice")
 KNOWN_ANSWERS = ("required", "told")
 CHIPS_OF_DEVKITS = ("speck2f", "speck2e")  # boards/samna/names.py has their devkits
+# Of printable ASCII, as it stands in file names, commands and tables.
+_BOARD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEYS_OF_DEVKITS = ("usb", "device", "serial")
 _CHOICES = {
     "kind": (BOARD_KINDS, "CONFIG_BOARD_KIND"),
     "first_event": (FIRST_EVENTS, "CONFIG_FIRST_EVENT"),
@@ -49,7 +53,8 @@ class BoardConfig:
     first_event: str = "keep"
     # What a wrong known answer does: "required" keeps jobs away, "told" only says so.
     known_answer: str = "required"
-    # File of `doctor --prove`: what a real board answered, or whose constants a simulated one has.
+    # File of `doctor --prove`, from the folder of farm.toml if relative: what a real board
+    # answered, or whose constants a simulated one has.
     proof: str = ""
 
 
@@ -130,9 +135,11 @@ def load(path: Path) -> FarmConfig:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput("CONFIG_UNREADABLE", f"{path}: {error}", path=path) from error
     try:
-        return parse(plain)
+        config = parse(plain)
     except BadInput as error:  # with the file that it is in
         raise BadInput(error.reason, f"{path}: {error.message}", path=path) from None
+    boards = tuple(_with_proof_below(path.absolute().parent, board) for board in config.boards)
+    return replace(config, boards=boards)
 
 
 def parse(plain: dict[str, Any]) -> FarmConfig:
@@ -155,6 +162,11 @@ def parse(plain: dict[str, Any]) -> FarmConfig:
             text = f"limits.{limit.name} is {value}; it must be above 0"
             raise BadInput("CONFIG_OUT_OF_RANGE", text, found=value)
     return config
+
+
+def _with_proof_below(folder: Path, board: BoardConfig) -> BoardConfig:
+    """A server that systemd starts has another folder than the operator who wrote the path."""
+    return replace(board, proof=str(folder / board.proof)) if board.proof else board
 
 
 T = TypeVar("T", FarmConfig, TlsConfig, LimitsConfig, UsbConfig, BoardConfig)
@@ -181,16 +193,7 @@ def _section(kind: type[T], name: str, plain: Any) -> T:
 
 def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
     for board in boards:
-        find_chip(board.chip)
-        for key, (allowed, reason) in _CHOICES.items():
-            if (found := getattr(board, key)) not in allowed:
-                words = " or ".join(repr(each) for each in allowed if each != "scripted")
-                text = f"board {board.id}: {key} is {found!r}; it must be {words}"
-                raise BadInput(reason, text, found=found, allowed=words)
-        if board.kind == "real" and board.chip not in CHIPS_OF_DEVKITS:
-            words = ", ".join(CHIPS_OF_DEVKITS)
-            text = f"board {board.id}: no devkit with {board.chip} can be driven; {words} can"
-            raise BadInput("CONFIG_BOARD_CHIP", text, found=board.chip, allowed=words)
+        _check_board(board)
     _check_twice(
         "id", [board.id for board in boards], "two boards are called {}; names must differ"
     )
@@ -198,6 +201,32 @@ def _check_boards(boards: tuple[BoardConfig, ...]) -> None:
     for key in ("usb", "serial"):
         values = [getattr(board, key) for board in real if getattr(board, key)]
         _check_twice(key, values, "two real boards have the {key} {}; a devkit is one board")
+
+
+def _check_board(board: BoardConfig) -> None:
+    if not _BOARD_ID.fullmatch(board.id):
+        text = (
+            f"a board has the id {board.id!r}; it must be 1 to 64 letters (A to Z, a to z), digits "
+            "and . _ -, and begin with a letter or a digit"
+        )
+        raise BadInput("CONFIG_BOARD_ID", text, found=board.id, allowed=_BOARD_ID.pattern)
+    find_chip(board.chip)
+    for key, (allowed, reason) in _CHOICES.items():
+        if (found := getattr(board, key)) not in allowed:
+            words = " or ".join(repr(each) for each in allowed if each != "scripted")
+            text = f"board {board.id}: {key} is {found!r}; it must be {words}"
+            raise BadInput(reason, text, found=found, allowed=words)
+    if board.kind == "real" and board.chip not in CHIPS_OF_DEVKITS:
+        words = ", ".join(CHIPS_OF_DEVKITS)
+        text = f"board {board.id}: no devkit with {board.chip} can be driven; {words} can"
+        raise BadInput("CONFIG_BOARD_CHIP", text, found=board.chip, allowed=words)
+    for key in _KEYS_OF_DEVKITS:
+        if board.kind != "real" and (found := getattr(board, key)):
+            text = (
+                f"board {board.id}: {key} is {found!r}, but the board is {board.kind} and no "
+                f'devkit; remove {key}, or give it kind = "real"'
+            )
+            raise BadInput("CONFIG_KEY_UNUSED", text, found=found, key=key)
 
 
 def _check_twice(key: str, values: list[str], text: str) -> None:

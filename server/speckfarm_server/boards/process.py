@@ -126,7 +126,8 @@ def open_board(kind: str, options: str, connection: socket.socket) -> Board:
     from speckfarm_server.boards.proved import proved_assumptions
     from speckfarm_server.boards.simulated import SimulatedBoard
 
-    return SimulatedBoard(proved_assumptions(json.loads(options).get("proof", "")))
+    told = json.loads(options)
+    return SimulatedBoard(proved_assumptions(told.get("proof", ""), chip=told.get("chip")))
 
 
 def _compile(connection: socket.socket) -> None:

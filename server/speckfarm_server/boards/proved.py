@@ -15,21 +15,22 @@ from speckfarm_server.twin.assumptions import ASSUMPTIONS, Assumptions
 FACTORS = "rate_factors"
 
 
-def proved_assumptions(path: str) -> Assumptions:
+def proved_assumptions(path: str, *, chip: str | None = None) -> Assumptions:
     """The key `assumptions` of a file that `doctor --prove` wrote; the twin's own without a path.
 
-    Raises BoardFault PROOF_UNREADABLE, PROOF_WRONG; the latter names the key.
+    Raises BoardFault PROOF_UNREADABLE, PROOF_WRONG; the latter names the key, or says that
+    the file is not of `chip`.
     """
     if not path:
         return ASSUMPTIONS
-    values = {name: _value(path, name, value) for name, value in _read(path).items()}
+    values = {name: _value(path, name, value) for name, value in _read(path, chip).items()}
     try:
         return replace(ASSUMPTIONS, **values)  # type: ignore[arg-type]
     except ValueError as error:  # begins with the name of the field
         raise _wrong(path, str(error)) from error
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, chip: str | None) -> dict[str, Any]:
     try:
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -41,6 +42,9 @@ def _read(path: str) -> dict[str, Any]:
     values = plain.get("assumptions") if isinstance(plain, dict) else None
     if not isinstance(values, dict):
         raise _wrong(path, "it has no key assumptions with an object")
+    if chip is not None and plain.get("chip", chip) != chip:
+        text = f"it is of chip {plain['chip']}, and this board has {chip}; name one of {chip}"
+        raise _wrong(path, text)
     return values
 
 

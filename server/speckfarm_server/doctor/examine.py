@@ -10,8 +10,8 @@ from pathlib import Path
 
 from speckfarm_server.boards.samna.install import find_samna
 from speckfarm_server.config import FarmConfig, UsbConfig
-from speckfarm_server.doctor import clock, data, devkits, reach, software, usb
-from speckfarm_server.doctor.line import Line, ok, wrong
+from speckfarm_server.doctor import clock, data, devkits, proofs, reach, software, usb
+from speckfarm_server.doctor.line import Line, State, ok, wrong
 from speckfarm_server.errors import FarmError
 
 
@@ -28,6 +28,7 @@ def examine(read_config: Callable[[], FarmConfig], file: Path | None) -> list[Li
         told = wrong("config", f"{error.message} [{error.reason}]", "Correct it in farm.toml")
         return [*lines, told, *_hardware(None), clock.judge_clock(clock.find_clock(), None)]
     lines.append(ok("config", f"{file or 'no farm.toml: the defaults'}, {_boards(config)}"))
+    lines += _proofs(config)
     lines += _hardware(config)
     lines.append(clock.judge_clock(clock.find_clock(), _written_s(config.data_folder)))
     return [*lines, *_data(config)]
@@ -41,10 +42,21 @@ def _hardware(config: FarmConfig | None) -> Iterator[Line]:
     samna = find_samna(sys.path)
     yield software.judge_samna(samna, needed=needed)
     found = usb.find_devices(sysfs, nodes)
-    yield usb.judge_devices(found, has_bus=nodes.is_dir(), needed=needed)
-    yield usb.judge_rules(usb.find_rules(), needed=needed)
+    ports = {board.usb for board in boards if board.usb}
+    devices = usb.judge_devices(found, has_bus=nodes.is_dir(), needed=needed, ports=ports)
+    yield devices
+    is_open = devices.state is State.OK
+    yield usb.judge_rules(usb.find_rules(), needed=needed and not is_open)
     if samna.fault is None:
         yield from devkits.judge_devkits(devkits.find_devkits(places, boards))
+
+
+def _proofs(config: FarmConfig) -> Iterator[Line]:
+    try:
+        for found in proofs.find_proofs(config.boards):
+            yield from proofs.judge_proof(found)
+    except ModuleNotFoundError as error:
+        yield _cannot_be_imported(error)
 
 
 def _data(config: FarmConfig) -> Iterator[Line]:
@@ -69,7 +81,11 @@ def _needing_packages(config: FarmConfig, folder: Path) -> Iterator[Line]:
         found = reach.find_certificate(config.tls, folder / "tls") if config.uses_tls else None
         yield reach.judge_certificate(found, datetime.now(timezone.utc))
     except ModuleNotFoundError as error:
-        yield wrong("packages", f"{error.name} cannot be imported", "Install it first; see above")
+        yield _cannot_be_imported(error)
+
+
+def _cannot_be_imported(error: ModuleNotFoundError) -> Line:
+    return wrong("packages", f"{error.name} cannot be imported", "Install it first; see above")
 
 
 def _written_s(folder: Path) -> float | None:

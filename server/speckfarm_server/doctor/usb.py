@@ -7,17 +7,20 @@ Nothing in this file has met one.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speckfarm_server.doctor.line import Line, needed_or_note, ok
+from speckfarm_server.doctor.line import Line, needed_or_note, ok, wrong
 
 SYSFS = Path("/sys/bus/usb/devices")
 NODES = Path("/dev/bus/usb")
 # Where udev reads rules, first one wins; man 7 udev.
 RULE_FOLDERS = tuple(map(Path, ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d")))
 _WORDS = ("speckfarm", "synsense")
+_INSTALL_RULES = (
+    "Install deploy/70-speckfarm.rules with the ids of the board, then plug it in anew"
+)
 _HUB = "09"  # bDeviceClass; USB-IF defined class codes
 
 
@@ -25,6 +28,7 @@ _HUB = "09"  # bDeviceClass; USB-IF defined class codes
 class UsbDevice:
     """A device on the bus that is no hub."""
 
+    port: str  # its USB path, e.g. "2-1.3": as `usb` of a board in farm.toml
     node: Path  # /dev/bus/usb/BUS/DEVICE
     ids: str  # "vendor:product" in hex, as lsusb shows them
     name: str  # what the device calls itself; may be empty
@@ -58,8 +62,13 @@ def find_rules(folders: Sequence[Path] = RULE_FOLDERS) -> list[RuleFile]:
     ]
 
 
-def judge_devices(found: Sequence[UsbDevice], *, has_bus: bool, needed: bool) -> Line:
-    """Whether this OS user may open any device; `has_bus`: /dev/bus/usb is there."""
+def judge_devices(
+    found: Sequence[UsbDevice], *, has_bus: bool, needed: bool, ports: Collection[str] = ()
+) -> Line:
+    """Whether this OS user may open any device, and all at the `ports` that boards name.
+
+    `has_bus`: /dev/bus/usb is there. A port without a device is told by `devkits`.
+    """
     if not has_bus:
         advice = "In a container, pass it in; on a virtual machine, attach the board to it"
         return needed_or_note("usb", f"there is no {NODES}", advice, needed=needed)
@@ -69,13 +78,20 @@ def judge_devices(found: Sequence[UsbDevice], *, has_bus: bool, needed: bool) ->
     accessible = [device for device in found if device.is_accessible]
     if not accessible:
         shown = f"none of {len(found)} devices may be opened by this user: {_shown(found)}"
-        advice = "Install deploy/70-speckfarm.rules with the ids of the board, then plug it in anew"
-        return needed_or_note("usb", shown, advice, needed=needed)
+        return needed_or_note("usb", shown, _INSTALL_RULES, needed=needed)
+    closed = [each for each in found if each.port in ports and not each.is_accessible]
+    if closed:
+        shown = f"devices of boards may not be opened by this user: {_shown(closed)}"
+        return wrong("usb", shown, _INSTALL_RULES)
     return ok("usb", f"may be opened by this user: {_shown(accessible)}")
 
 
 def judge_rules(found: Sequence[RuleFile], *, needed: bool) -> Line:
-    """Whether udev has a rule for the boards that is in effect."""
+    """Whether udev has a rule for the boards that is in effect.
+
+    `needed`: there are real boards, and devices that this user may not open. Where all can be
+    opened, something else than a rule that is found here sees to it.
+    """
     active = [file for file in found if file.rules]
     if active:
         return ok("udev", ", ".join(f"{file.path} ({file.rules} rules)" for file in active))
@@ -90,6 +106,7 @@ def _device(folder: Path, nodes: Path) -> UsbDevice:
     bus, number = int(_read(folder, "busnum")), int(_read(folder, "devnum"))
     node = nodes / f"{bus:03d}" / f"{number:03d}"
     return UsbDevice(
+        port=folder.name,
         node=node,
         ids=f"{_read(folder, 'idVendor')}:{_read(folder, 'idProduct')}",
         name=" ".join(filter(None, (_read(folder, "manufacturer"), _read(folder, "product")))),

@@ -15,6 +15,7 @@ class Verdict(str, Enum):
 
     AS_ASSUMED = "as assumed"
     DIFFERENT = "different"
+    MEASURED = "measured"  # the twin assumes nothing of it
     NOT_TOLD = "not told"
 
 

@@ -105,7 +105,8 @@ def _cancelled_on_error(jobs: list[Job]) -> Iterator[None]:
 def open_bench(folder: Path, board: str) -> Bench:
     """The board of the server that runs on a data folder.
 
-    Raises WrongState NO_LOCAL_SERVER, BOARD_DRAINED, NotFound BOARD_NOT_FOUND, SpeckfarmError.
+    Raises WrongState NO_LOCAL_SERVER, BOARD_DRAINED, BOARD_OFFLINE (also in quarantine), NotFound
+    BOARD_NOT_FOUND, SpeckfarmError.
     """
     farm = Farm(_connect(folder / "local.json"))
     boards = {each.board: each for each in farm.boards()}
@@ -116,7 +117,21 @@ def open_bench(folder: Path, board: str) -> Bench:
     if not boards[board].enabled:
         text = f"Board {board} is drained; put it back with `speckfarm undrain {board}` first"
         raise WrongState("BOARD_DRAINED", text, board=board)
+    _check_present(boards[board])
     return Bench(farm, boards[board])
+
+
+def _check_present(board: Board) -> None:
+    """Jobs would wait for their time-out."""
+    if board.state != "offline" and board.health != "bad":
+        return
+    state = "in quarantine" if board.health == "bad" else "offline"
+    words = board.message or f"{board.faults} faults in a row"
+    text = (
+        f"Board {board.board} is {state}: {words}. Mend that, see `speckfarm boards` until it is "
+        "idle, and prove it then; `speckfarm-server doctor` tells more"
+    )
+    raise WrongState("BOARD_OFFLINE", text, board=board.board, state=board.state)
 
 
 def _connect(path: Path) -> Connection:

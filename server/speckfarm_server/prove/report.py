@@ -87,9 +87,14 @@ def _to_do(proof: Proof) -> Iterator[str]:
     _, name = file_names(proof)
     yield "## What to do with it"
     yield ""
-    yield f'- `proof = "{name}"` (with its folder) at this board in farm.toml: its health is then'
-    yield "  judged by what it answered today."
-    yield "- The same line at a simulated board: it then has these constants, and its results show"
+    line = f'`proof = "{name}"` (with its folder)'
+    if proof.kind == "real":
+        yield f"- {line} at this board in farm.toml: its health is then judged by what it answered"
+        yield "  today."
+        yield "- The same line at a simulated board: it then has these constants, and its results show"
+    else:
+        yield f"- {line} at a simulated board in farm.toml: it then has these constants. It is not"
+        yield "  judged by the known answer in the file, and a real board refuses it. Its results show"
     yield "  another digest of assumptions."
     for done in proof.done:
         if done.answer is not None and done.answer.advice:

@@ -105,7 +105,7 @@ def judge_power(outcomes: Sequence[Outcome]) -> Answer:
     ]
     figures["busy_more_w"] = {rail: watts - idle.get(rail, 0.0) for rail, watts in busy.items()}
     text = f"idle -> busy: {', '.join(words)}; the twin assumes nothing of it"
-    return Answer(verdict=Verdict.AS_ASSUMED, found=text, figures=figures)
+    return Answer(verdict=Verdict.MEASURED, found=text, figures=figures)
 
 
 EXPERIMENTS = (
