@@ -15,6 +15,7 @@ from speckfarm_server.prove.answer import Answer, Verdict
 from speckfarm_server.prove.bench import open_bench
 from speckfarm_server.prove.catalogue import EXPERIMENTS
 from tests.double_world import World
+from tests.farm_follow import follow_board
 from tests.farm_process import FarmProcess, scripted
 
 pytestmark = pytest.mark.system  # real time, which says nothing of the Python version
@@ -143,6 +144,39 @@ def test_a_drained_board_is_not_waited_for(make_server: Made, tmp_path: Path) ->
     assert list(tmp_path.glob("proof*")) == []
 
 
+def refused_proof(server: FarmProcess, board: str, out: Path) -> str:
+    """What it says of a board that turned out to be away."""
+    with server.connect() as farm:
+        follow_board(farm, board, lambda each: each.state == "offline" and each.message)
+    done = prove(server, board, out)
+    assert done.returncode == 1
+    assert list(out.glob("proof*")) == []
+    return done.stderr
+
+
+def test_a_board_in_quarantine_is_not_waited_for(make_server: Made, tmp_path: Path) -> None:
+    server = make_server(f'[[boards]]\nid = "odd"\nproof = "{tmp_path}/none.json"\n')
+
+    said = refused_proof(server, "odd", tmp_path)
+
+    assert "[BOARD_OFFLINE]" in said
+    assert "none.json cannot be read" in said
+    assert "wait until `speckfarm boards` shows it idle" in said
+
+
+def test_a_devkit_that_is_not_plugged_in_is_not_waited_for(
+    make_server: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path / "world")
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    server = make_server(world.farm_toml({"away": "2-1.3"}))
+
+    said = refused_proof(server, "away", tmp_path)
+
+    assert "[BOARD_OFFLINE]" in said
+
+
 def test_a_server_beyond_loopback_is_proved_over_tls(make_server: Made) -> None:
     server = make_server(listen="0.0.0.0:0")
 
@@ -209,6 +243,7 @@ def test_a_devkit_is_proved_with_one_command(
     proof = proof_in(tmp_path, "speck-0")
     verdicts = {name: each["verdict"] for name, each in proof["experiments"].items()}
     assert verdicts.pop("stamps") == "different"  # and no other experiment is misled by it
+    assert verdicts.pop("power") == "measured"
     assert set(verdicts.values()) == {"as assumed"}
     assert proof["experiments"]["delays"]["figures"]["offset_us"] == pytest.approx(300, abs=1)
     assert proof["device"]["serial"] == "A1"

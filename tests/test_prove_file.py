@@ -178,6 +178,27 @@ def test_a_page_of_a_simulated_board_claims_nothing_of_silicon() -> None:
     assert "never on hardware" in as_page(proof_of(kind="real"))
 
 
+def test_the_page_of_a_simulated_board_says_that_the_file_sets_constants() -> None:
+    simulated, real = (as_page(proof_of(kind=kind)) for kind in ("simulated", "real"))
+
+    assert "its health is then judged by" in real
+    assert "judged by what it answered" not in simulated
+    assert "sets its constants" in simulated
+
+
+@pytest.mark.parametrize("kind", ["real", "simulated"])
+def test_a_twin_takes_constants_of_its_own_chip_only(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "proof.json"
+    path.write_text(as_json(proof_of(kind=kind, chip="speck2e")))
+
+    with pytest.raises(BoardFault) as caught:
+        proved_assumptions(str(path), chip="speck2f")
+
+    assert proved_assumptions(str(path), chip="speck2e") == ASSUMPTIONS
+    assert caught.value.reason == "PROOF_WRONG"
+    assert "of chip speck2e, and this board has speck2f" in caught.value.message
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "proof.json"
     path.write_text("old")

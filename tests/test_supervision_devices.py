@@ -299,8 +299,8 @@ def test_a_proof_whose_known_answer_could_not_run_proves_nothing(tmp_path: Path)
     [
         (None, "FileNotFoundError"),
         ("{", "JSONDecodeError"),
-        ("{}", "known_answer"),
-        ("[]", "TypeError"),
+        ("{}", "it has no key known_answer"),
+        ("[]", "it is no JSON object"),
         ('{"known_answer": {"counts": [[1, 2]], "tolerance": 0.05}}', "4 rows of 4 numbers"),
         ('{"known_answer": {"counts": 7, "tolerance": 0.05}}', "TypeError"),
         (f'{{"known_answer": {{"counts": {[[-1] * 4] * 4}, "tolerance": 0.05}}}}', "from 0"),

@@ -1,4 +1,4 @@
-"""Proof files of boards: whether a server would take them, and what in them does not fit farm.toml."""
+"""Proof files: whether a server would take them, and what does not fit the board they are for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from speckfarm_server.config import BoardConfig
 from speckfarm_server.doctor.line import Line, note, ok, wrong
-from speckfarm_server.errors import BoardFault, FarmError
+from speckfarm_server.errors import BadInput, BoardFault
 
 # Keys of `device` in a proof, and those of a board in farm.toml that say the same.
 _SAME = {"type": "device", "usb_path": "usb", "serial": "serial"}
@@ -61,10 +61,10 @@ def _read(board: BoardConfig) -> ProofFile:
         if is_simulated:
             proved_assumptions(board.proof, chip=board.chip)
         known = proof_of(board)
-    except FarmError as error:
-        return ProofFile(board=board, problem=f"{error.message} [{error.reason}]")
-    except BoardFault as fault:
+    except BoardFault as fault:  # of the board's process, which needs not say which board it is
         return ProofFile(board=board, problem=f"board {board.id}: {fault.message} [{fault.reason}]")
+    except BadInput as error:
+        return ProofFile(board=board, problem=f"{error.message} [{error.reason}]")
     plain = json.loads(Path(board.proof).read_bytes())
     return ProofFile(board=board, has_known_answer=known is not None, plain=plain)
 
@@ -75,8 +75,8 @@ def _remarks(found: ProofFile) -> Iterator[str]:
         yield "holds no known answer, so the board is judged by the twin's"
     if (name := plain.get("board", board.id)) != board.id:
         yield f"is of a board called {name}"
-    device = plain.get("device")
-    for key, name in _SAME.items() if isinstance(device, dict) else ():
+    device: Mapping[str, Any] = plain.get("device") or {}
+    for key, name in _SAME.items() if device else ():
         if getattr(board, name) and device.get(key, "") != getattr(board, name):
             shown = device.get(key) or "(empty)"
             yield f"is of {name} {shown}, and farm.toml has {getattr(board, name)}"

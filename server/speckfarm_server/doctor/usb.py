@@ -18,9 +18,7 @@ NODES = Path("/dev/bus/usb")
 # Where udev reads rules, first one wins; man 7 udev.
 RULE_FOLDERS = tuple(map(Path, ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d")))
 _WORDS = ("speckfarm", "synsense")
-_INSTALL_RULES = (
-    "Install deploy/70-speckfarm.rules with the ids of the board, then plug it in anew"
-)
+_INSTALL_RULES = "Install deploy/70-speckfarm.rules with the ids of the board, then plug it in anew"
 _HUB = "09"  # bDeviceClass; USB-IF defined class codes
 
 

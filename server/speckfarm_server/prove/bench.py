@@ -22,6 +22,7 @@ from speckfarm_server.errors import BadInput, NotFound, WrongState
 from speckfarm_server.prove.trial import Outcome, Trial
 
 QUEUE_TIMEOUT_S = 1800.0  # others' jobs run in between
+AWAY = ("offline", "recovering")
 
 
 class NotRun(Exception):
@@ -122,14 +123,13 @@ def open_bench(folder: Path, board: str) -> Bench:
 
 
 def _check_present(board: Board) -> None:
-    """Jobs would wait for their time-out."""
-    if board.state != "offline" and board.health != "bad":
+    """Jobs for it would wait; a board that is away also recovers for a moment at each look."""
+    if board.state not in AWAY and board.health != "bad":
         return
-    state = "in quarantine" if board.health == "bad" else "offline"
-    words = board.message or f"{board.faults} faults in a row"
+    words = board.message.rstrip(".") or f"{board.faults} faults in a row"
     text = (
-        f"Board {board.board} is {state}: {words}. Mend that, see `speckfarm boards` until it is "
-        "idle, and prove it then; `speckfarm-server doctor` tells more"
+        f"Board {board.board} is {board.state}: {words}. Mend that, wait until `speckfarm boards` "
+        "shows it idle, and prove it then; `speckfarm-server doctor` tells more"
     )
     raise WrongState("BOARD_OFFLINE", text, board=board.board, state=board.state)
 

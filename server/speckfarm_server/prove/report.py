@@ -91,10 +91,10 @@ def _to_do(proof: Proof) -> Iterator[str]:
     if proof.kind == "real":
         yield f"- {line} at this board in farm.toml: its health is then judged by what it answered"
         yield "  today."
-        yield "- The same line at a simulated board: it then has these constants, and its results show"
+        yield "- The same line at a simulated board: it then has these constants. Its results show"
     else:
-        yield f"- {line} at a simulated board in farm.toml: it then has these constants. It is not"
-        yield "  judged by the known answer in the file, and a real board refuses it. Its results show"
+        yield f"- {line} at a simulated board in farm.toml sets its constants, and is nothing"
+        yield "  that it is judged by. A real board refuses the file. Results of that board show"
     yield "  another digest of assumptions."
     for done in proof.done:
         if done.answer is not None and done.answer.advice:
