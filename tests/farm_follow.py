@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import speckfarm
 from speckfarm.connection import Connection
 from speckfarm.job import Job
 from speckfarm.profile import find_endpoint
+from speckfarm.rows import Board, read_board
 from speckfarm.v1 import boards_pb2, jobs_pb2
 from tests.farm_process import FarmProcess
 
@@ -68,6 +69,17 @@ def wait_until_idle(connection: Connection, board_id: str, *, since: float = 0) 
         if board.id == board_id and is_idle and began > since:
             return began
     raise AssertionError(f"{board_id} never was idle")
+
+
+def follow_board(farm: speckfarm.Farm, board_id: str, is_so: Callable[[Board], object]) -> Board:
+    """Follow the boards until one is so."""
+    request = boards_pb2.WatchBoardsRequest()
+    connection = farm._connection
+    for message in connection.stream(connection.boards.WatchBoards, request, timeout_s=60):
+        board = read_board(message.board)
+        if board.board == board_id and is_so(board):
+            return board
+    raise AssertionError(f"{board_id} never was so")
 
 
 def child_processes(server: FarmProcess, word: str) -> list[int]:

@@ -14,10 +14,8 @@ import pytest
 
 import speckfarm
 from speckfarm.cli import main
-from speckfarm.rows import Board, read_board
-from speckfarm.v1 import boards_pb2
 from tests.double_world import World
-from tests.farm_follow import end_of, follow_to, rows
+from tests.farm_follow import end_of, follow_board, follow_to, rows
 from tests.farm_process import FarmProcess
 
 pytestmark = pytest.mark.system
@@ -308,14 +306,3 @@ class Attempt:
 def attempts(server: FarmProcess, job: speckfarm.Job) -> list[Attempt]:
     query = "SELECT board, outcome FROM attempts WHERE job = ? ORDER BY attempt"
     return [Attempt(str(board), str(outcome)) for board, outcome in rows(server, query, job.id)]
-
-
-def follow_board(farm: speckfarm.Farm, board_id: str, is_so: Callable[[Board], object]) -> Board:
-    """Follow the boards until one is so."""
-    request = boards_pb2.WatchBoardsRequest()
-    connection = farm._connection
-    for message in connection.stream(connection.boards.WatchBoards, request, timeout_s=60):
-        board = read_board(message.board)
-        if board.board == board_id and is_so(board):
-            return board
-    raise AssertionError(f"{board_id} never was so")
