@@ -260,7 +260,7 @@ def test_a_devkit_is_one_board_of_one_farm(
     other = make_server(world.farm_toml({"mine": PORTS["devkit-0"]}) + TWIN)
 
     with other.connect() as theirs:
-        board = follow_board(theirs, "mine", lambda each: bool(each.message))
+        board = follow_board(theirs, "mine", lambda each: each.state == "offline" and each.message)
 
     assert "Another process holds Speck2fDevKit at USB 2-1.3" in board.message
     assert board.health != "good"
