@@ -257,6 +257,7 @@ def test_a_server_that_is_killed_while_it_configures_leaves_the_devkit_to_the_ne
 def test_a_devkit_is_one_board_of_one_farm(
     own: FarmProcess, world: World, make_server: Callable[..., FarmProcess], farm: speckfarm.Farm
 ) -> None:
+    follow_board(farm, "devkit-0", lambda each: each.health == "good")
     other = make_server(world.farm_toml({"mine": PORTS["devkit-0"]}) + TWIN)
 
     with other.connect() as theirs:
