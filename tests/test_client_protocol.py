@@ -246,7 +246,7 @@ def test_a_benchmark_ends_in_flat_rows(
         ("2", 0.5, 7.125),
     ]
     assert bench.to_csv(tmp_path / "table.csv") == (tmp_path / "table.csv").read_text()
-    assert bench.to_csv().splitlines()[0].startswith("model,decimator.0,job,state,accuracy")
+    assert bench.to_csv().splitlines()[0].startswith("model,decimator.0,job,state,board,accuracy")
 
 
 def _recording(folder: Path) -> Path:

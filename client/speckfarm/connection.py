@@ -142,18 +142,7 @@ class Connection:
 
 def open_channel(endpoint: Endpoint) -> grpc.Channel:
     """A channel that believes the pinned certificate only; plaintext without one."""
-    options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        ("grpc.enable_retries", 1),
-        ("grpc.enable_http_proxy", 0),  # `login` goes there directly, so do all calls
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-        # A laptop that slept leaves dead connections behind; a ping finds them.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be silent for hours
-    ]
+    options = list(OPTIONS)
     if endpoint.certificate is None:
         return grpc.insecure_channel(endpoint.server, options)
     options.append(("grpc.ssl_target_name_override", endpoint.certificate.name))
@@ -187,3 +176,15 @@ _SERVICE_CONFIG = {
         }
     ]
 }
+OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    ("grpc.enable_http_proxy", 0),  # `login` goes there directly, so do all calls
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A laptop that slept leaves dead connections behind; a ping finds them.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be silent for hours
+)

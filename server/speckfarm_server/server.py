@@ -58,7 +58,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients ask every 30 s,
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients ask every 30 s,
 ]
 # service, what registers it, its name
 _SERVICES: tuple[tuple[Callable[[Farm], Any], Callable[[Any, Any], None], str], ...] = (
