@@ -109,7 +109,12 @@ class BoardFault(FarmError):
     def is_the_boards(self) -> bool:
         """Whether it tells against the board, or else against the job, the host or the farm."""
         is_retried = self.error_class in (ErrorClass.INFRASTRUCTURE, ErrorClass.DEVICE_STALL)
-        return is_retried and self.reason not in _OF_THE_HOST
+        return is_retried and not self.is_the_hosts
+
+    @property
+    def is_the_hosts(self) -> bool:
+        """Whether the host was too slow for what it had to do."""
+        return self.reason in _OF_THE_HOST
 
 
 class Severity(str, Enum):

@@ -219,7 +219,10 @@ class Keeper:
             self._state.turn(RuntimeState.OFFLINE, self._trouble)
             return
         logger.warning("board %s does not start: %s", self._state.id, error)
-        if self._count(str(error)):
+        if isinstance(error, BoardFault) and error.is_the_hosts:
+            self._pause_s = back_off_s(1)
+            self._state.turn(self._state.runtime_state, f"does not start: {error}")
+        elif self._count(str(error)):
             self._state.turn(RuntimeState.OFFLINE, self._trouble)
         else:
             self._pause_s = self._state.budget.rest_s(self._limits.quarantine_s)

@@ -16,7 +16,7 @@ ANSWER_LIMIT_S = 1.0
 
 # Running. Late events are forwarded in a burst (S, issue 144), so the first comes so long after the
 # stop watch starts; sinabs' readout notebook takes 5 ms, and a host may pause for longer.
-SAFETY_LEAD_US = 70_000
+SAFETY_LEAD_US = 150_000
 SETTLE_US = 20_000  # after the watch was started: what comes out is of before, and is dropped
 # Events are written so far ahead. What `write` does when the board's queue is full is not known.
 WRITE_AHEAD_US = 500_000
