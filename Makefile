@@ -9,8 +9,8 @@ SINABS_PYTHON ?= $(PYTHON)
 VENDOR_VENV ?= .venv-vendor
 VENDOR_PYTHON ?= $(lastword $(shell command -v python3.10) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python))
 COUNT ?= 20000
-# Tests in real time mostly wait, so two cores take three processes.
-WORKERS ?= 3
+# Processes that run tests. More than cores make the host late for what has to come in time.
+WORKERS ?= 2
 MUTATIONS ?= 100000
 
 # Suites whose claims hold on any board.

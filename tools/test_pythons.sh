@@ -19,7 +19,7 @@ for version in 3.10 3.11 3.12 3.13; do
   "$folder/bin/python" -m pip install -q -e '.[server,dev]'
   echo "Python $version"
   "$folder/bin/python" -m pytest -q -m "not slow and not system" --no-header -p no:cacheprovider \
-    -n "${WORKERS:-3}" --dist loadfile
+    -n "${WORKERS:-2}" --dist loadfile
   ran=$((ran + 1))
 done
 [ "$ran" -ge 1 ] || { echo "no supported Python besides the default was found"; exit 1; }
